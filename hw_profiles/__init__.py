@@ -1,0 +1,1 @@
+"""One TOML file per chip; SOURCES.md says where every number comes from. Data only."""

@@ -1,0 +1,197 @@
+"""What makes a graph legal at each stage, beyond what :class:`snn_deploy.graph.Graph` itself holds.
+
+``check_float``: float64 everywhere, finite, parameters broadcastable. ``check_integer``: mantissas
+on the target's grid and inside its widths. Both raise :class:`SnnDeployError` naming the place.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snn_deploy.errors import SnnDeployError
+from snn_deploy.graph import (
+    LIF,
+    Graph,
+    InputSpec,
+    Integrator,
+    Population,
+    Projection,
+    ResetSubtract,
+)
+from snn_deploy.numerics import NumberFormat
+from snn_deploy.synapses import Shape
+
+
+def check_float(graph: Graph) -> None:
+    """Raise unless ``graph`` is a well-formed float graph."""
+    if graph.number_format is not None:
+        raise SnnDeployError("SD408", "a float graph carries no number format")
+    for spec in graph.inputs:
+        _check_input(spec)
+        if spec.scale is not None:
+            raise SnnDeployError("SD408", "a float graph's input is not quantized", where=spec.name)
+    for projection in graph.projections:
+        _require_finite(projection.synapses.weight, projection.name, "weights", np.float64)
+        if projection.exponent != 0:
+            raise SnnDeployError(
+                "SD408", "a float graph's weights have no exponent", where=projection.name
+            )
+    for population in graph.populations:
+        for name, value in parameters(population).items():
+            _require_finite(value, population.name, name, np.float64)
+            _require_broadcastable(value, population.shape, population.name, name)
+        decay = population.neurons.decay
+        if decay.min() < 0 or decay.max() > 1:
+            raise SnnDeployError("SD408", "a decay lies outside [0, 1]", where=population.name)
+
+
+def check_integer(graph: Graph) -> None:
+    """Raise unless ``graph`` obeys its number format: grid, widths, granularity, resets."""
+    number_format = graph.number_format
+    if number_format is None:
+        raise SnnDeployError("SD408", "an integer graph needs a number format")
+    for spec in graph.inputs:
+        _check_input(spec)
+        if spec.kind != "spikes":
+            _check_quantized_input(spec, number_format)
+    for projection in graph.projections:
+        _check_weights(graph, projection, number_format)
+    for population in graph.populations:
+        _check_neurons(population, number_format)
+
+
+def parameters(population: Population) -> dict[str, NDArray[Any]]:
+    """The array parameters of a population's neurons, by name."""
+    neurons = population.neurons
+    found = {"decay": neurons.decay, "bias": neurons.bias}
+    if isinstance(neurons, LIF):
+        found["threshold"] = neurons.threshold
+    return found
+
+
+def _require_finite(value: NDArray[Any], where: str, what: str, dtype: type) -> None:
+    if value.dtype != dtype:
+        raise SnnDeployError(
+            "SD408", f"{what} must be {np.dtype(dtype)}, not {value.dtype}", where=where
+        )
+    if not np.isfinite(value).all():
+        raise SnnDeployError(
+            "SD403",
+            f"{what} hold NaN or infinity",
+            where=where,
+            fix="train again, or restore an earlier checkpoint: the network has diverged",
+        )
+
+
+def _require_broadcastable(value: NDArray[Any], shape: Shape, where: str, what: str) -> None:
+    per_channel = (shape[0], *([1] * (len(shape) - 1)))
+    if value.shape not in ((), per_channel, shape):
+        raise SnnDeployError(
+            "SD408",
+            f"{what} of shape {value.shape} fits neither one value, {per_channel} nor {shape}",
+            where=where,
+        )
+
+
+def _check_input(spec: InputSpec) -> None:
+    numbers = [spec.low, spec.high, *spec.mean.tolist(), *spec.std.tolist()]
+    if spec.scale is not None:
+        numbers.append(spec.scale)
+    if not np.isfinite(numbers).all():
+        raise SnnDeployError("SD403", "input range or normalisation is not finite", where=spec.name)
+    if len(spec.shape) not in (1, 3) or min(spec.shape) < 1:
+        raise SnnDeployError("SD408", f"an input of shape {spec.shape}", where=spec.name)
+    for value in (spec.mean, spec.std):
+        if value.shape not in ((1,), (spec.shape[0],)):
+            raise SnnDeployError(
+                "SD408", "mean and std are one number, or one per channel", where=spec.name
+            )
+    if spec.std.min() <= 0 or spec.low > spec.high:
+        raise SnnDeployError(
+            "SD408", "an input needs std > 0 and a range from low to high", where=spec.name
+        )
+
+
+def _check_quantized_input(spec: InputSpec, number_format: NumberFormat) -> None:
+    if spec.scale is None or spec.scale <= 0:
+        raise SnnDeployError("SD408", "an integer graph's values need a scale > 0", where=spec.name)
+    low, high = spec.encoded_range()
+    signed = low.min() < 0
+    limit = (1 << (number_format.input_bits - signed)) - 1
+    if max(-low.min(), high.max()) > limit:
+        raise SnnDeployError(
+            "SD202",
+            f"quantized values reach {max(-low.min(), high.max()):.0f}, the format has {limit}",
+            where=spec.name,
+        )
+
+
+def _require_integer(value: NDArray[Any], where: str, what: str) -> None:
+    if not np.issubdtype(value.dtype, np.integer):
+        raise SnnDeployError("SD408", f"{what} must be integers, not {value.dtype}", where=where)
+
+
+def _check_weights(graph: Graph, projection: Projection, number_format: NumberFormat) -> None:
+    weight = projection.synapses.weight
+    _require_integer(weight, projection.name, "weights")
+    if graph.carries_values(projection):
+        limit = number_format.first_layer_weight_limit
+        low, high, step = -limit, limit, 1
+        exponents = (-62, 0) if graph.on_host(projection) else (0, 0)
+    else:
+        low, high = number_format.weight_min, number_format.weight_max
+        step = number_format.weight_step
+        exponents = (0, number_format.weight_exponent_max)
+    if weight.min() < low or weight.max() > high or (weight % step).any():
+        raise SnnDeployError(
+            "SD202",
+            f"weights from {weight.min()} to {weight.max()} do not lie on the target's grid: "
+            f"multiples of {step} in [{low}, {high}]",
+            where=projection.name,
+        )
+    if not exponents[0] <= projection.exponent <= exponents[1]:
+        raise SnnDeployError(
+            "SD202",
+            f"exponent {projection.exponent} lies outside {list(exponents)}",
+            where=projection.name,
+        )
+
+
+def _check_neurons(population: Population, number_format: NumberFormat) -> None:
+    for name, value in parameters(population).items():
+        _require_integer(value, population.name, name)
+        _require_broadcastable(value, population.shape, population.name, name)
+    neurons = population.neurons
+    if population.scale is None or not population.scale > 0 or not np.isfinite(population.scale):
+        raise SnnDeployError("SD408", "a population needs a scale > 0", where=population.name)
+    if neurons.decay.min() < 0 or neurons.decay.max() > 1 << number_format.decay_bits:
+        raise SnnDeployError("SD202", "a decay outside its field", where=population.name)
+    if np.abs(neurons.bias.astype(np.int64)).max() > number_format.bias_limit:
+        raise SnnDeployError(
+            "SD202",
+            f"a bias exceeds {number_format.bias_bits} bits",
+            where=population.name,
+        )
+    if isinstance(neurons, Integrator):
+        return
+    if number_format.threshold_per_population and neurons.threshold.size != 1:
+        raise SnnDeployError(
+            "SD202", "the target has one threshold per population", where=population.name
+        )
+    if neurons.threshold.min() < 0 or neurons.threshold.max() > number_format.threshold_limit:
+        raise SnnDeployError("SD202", "a threshold outside its field", where=population.name)
+    if isinstance(neurons.reset, ResetSubtract):
+        if not number_format.soft_reset:
+            raise SnnDeployError(
+                "SD202", "the target has no reset by subtraction", where=population.name
+            )
+        amount = neurons.reset.amount
+    else:
+        amount = neurons.reset.value
+        if amount != 0 and not number_format.soft_reset:
+            raise SnnDeployError("SD202", "the target resets to zero only", where=population.name)
+    if amount != int(amount) or abs(amount) > number_format.membrane_limit:
+        raise SnnDeployError("SD202", "a reset outside the membrane's width", where=population.name)

@@ -1,0 +1,219 @@
+"""Recordings: spikes or values that are fed to a graph, and their labels.
+
+``.npz`` files hold ``spikes`` (0/1, [N, T, ...] or [T, ...]) or ``values`` ([N, ...] constant over
+time, or [N, T, ...]), and optionally ``labels`` [N]. Graphs with several inputs use
+``NAME.spikes`` and ``NAME.values``.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from snn_deploy.errors import SnnDeployError
+
+Array = NDArray[Any]
+
+# A file says how large its arrays are; nothing larger than this is believed.
+MAX_UNPACKED_BYTES = 8 << 30
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Recording:
+    """Inputs by name ("" where the file does not name them), and labels.
+
+    Attributes
+    ----------
+    spikes : name -> 0/1 array [N, T, ...] or [T, ...].
+    values : name -> numbers [N, ...] or [N, T, ...].
+    labels : int64 [N], or None.
+    """
+
+    spikes: dict[str, Array] = field(default_factory=dict)
+    values: dict[str, Array] = field(default_factory=dict)
+    labels: NDArray[np.int64] | None = None
+
+    def head(self, samples: int) -> Recording:
+        """The first samples only."""
+        return self.part(0, samples)
+
+    def part(self, start: int, stop: int) -> Recording:
+        """Samples ``start`` to ``stop``; arrays must have a sample axis."""
+        return Recording(
+            spikes={k: v[start:stop] for k, v in self.spikes.items()},
+            values={k: v[start:stop] for k, v in self.values.items()},
+            labels=None if self.labels is None else self.labels[start:stop],
+        )
+
+    def arrays(self) -> dict[str, Array]:
+        """The arrays under the names they have in a file."""
+        found: dict[str, Array] = {}
+        for kind, inputs in (("spikes", self.spikes), ("values", self.values)):
+            for name, value in inputs.items():
+                found[f"{name}.{kind}" if name else kind] = value
+        if self.labels is not None:
+            found["labels"] = self.labels
+        return found
+
+
+def read_npz(path: Path) -> dict[str, Array]:
+    """All arrays of an ``.npz`` file, without pickles, bounded by what the file really holds.
+
+    Raises
+    ------
+    SnnDeployError
+        SD101 (not there), SD401 (truncated, not an npz) or SD402 (pickled or oversized content).
+    """
+    where = str(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_members(archive, where)
+        with np.load(path, allow_pickle=False) as file:
+            return {name: np.asarray(file[name]) for name in file.files}
+    except FileNotFoundError:
+        raise SnnDeployError("SD101", "no such file", where=where) from None
+    except IsADirectoryError:
+        raise SnnDeployError("SD101", "this is a folder, not a recording", where=where) from None
+    except PermissionError:
+        raise SnnDeployError("SD101", "no permission to read", where=where) from None
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError, KeyError, SyntaxError) as error:
+        raise SnnDeployError(
+            "SD401",
+            "not a readable .npz file",
+            where=where,
+            why=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            fix="write it again with numpy.savez or `snn-deploy train`",
+        ) from None
+
+
+def _check_members(archive: zipfile.ZipFile, where: str) -> None:
+    """Refuse pickles, and arrays whose claimed size is not what the archive holds."""
+    total = 0
+    for member in archive.infolist():
+        total += member.file_size
+        if total > MAX_UNPACKED_BYTES:
+            raise SnnDeployError(
+                "SD402",
+                f"the file unpacks to more than {MAX_UNPACKED_BYTES >> 30} GiB",
+                where=where,
+                fix="split the recording",
+            )
+        with archive.open(member) as stream:
+            version = npy.read_magic(stream)
+            read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            shape, _, dtype = read(stream)
+            header = stream.tell()
+        if dtype.hasobject:
+            raise SnnDeployError(
+                "SD402",
+                f"{member.filename} holds pickled objects, which are never loaded",
+                where=where,
+                fix="save plain numeric arrays",
+            )
+        size = dtype.itemsize
+        for extent in shape:
+            size *= int(extent)
+        if size + header != member.file_size:
+            raise SnnDeployError(
+                "SD401", f"{member.filename} is not as long as its header says", where=where
+            )
+
+
+def read_recording(path: str | os.PathLike[str]) -> Recording:
+    """Read a recording from ``.npz``.
+
+    Raises
+    ------
+    SnnDeployError
+        SD101, SD401, SD402 for the file, SD103 where it holds neither spikes nor values.
+    """
+    path = Path(path)
+    arrays = read_npz(path)
+    spikes: dict[str, Array] = {}
+    values: dict[str, Array] = {}
+    for key, value in arrays.items():
+        name, _, kind = key.rpartition(".")
+        if kind == "spikes":
+            spikes[name] = value
+        elif kind == "values":
+            values[name] = value
+    if not spikes and not values:
+        raise SnnDeployError(
+            "SD103",
+            f"the file holds neither `spikes` nor `values`, only {sorted(arrays) or 'nothing'}",
+            where=str(path),
+            fix="numpy.savez(path, values=images, labels=labels)",
+        )
+    labels = arrays.get("labels")
+    if labels is not None:
+        first = next(iter([*spikes.values(), *values.values()]))
+        if labels.ndim != 1 or len(labels) != len(first) or labels.dtype.kind not in "iu":
+            raise SnnDeployError(
+                "SD103",
+                f"labels of shape {labels.shape} and type {labels.dtype}: one integer per sample "
+                f"is needed, {len(first)} in all",
+                where=str(path),
+            )
+        labels = labels.astype(np.int64)
+    return Recording(spikes=spikes, values=values, labels=labels)
+
+
+def npz_bytes(arrays: dict[str, Array]) -> bytes:
+    """A compressed ``.npz`` of these arrays: the same arrays give the same bytes."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file whole or not at all: a temporary neighbour, then a rename.
+
+    Raises
+    ------
+    SnnDeployError
+        SD102 if the folder is missing or cannot be written.
+    """
+    path = Path(path)
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise cannot_write(path, error) from None
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def cannot_write(path: Path, error: OSError) -> SnnDeployError:
+    """The error of an output that cannot be written."""
+    return SnnDeployError(
+        "SD102",
+        "cannot write the output",
+        where=str(path),
+        why=error.strerror or str(error),
+        fix="choose a folder that exists and that you may write to, with room on its disk",
+    )
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

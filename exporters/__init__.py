@@ -1,0 +1,69 @@
+"""Exporters: graph to file and back. Found through the entry points ``snn_deploy.exporters``.
+
+Third parties add a format by declaring an entry point of that group that names an
+:class:`Exporter`.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Protocol
+
+from snn_deploy.errors import SnnDeployError
+from snn_deploy.graph import Graph
+
+GROUP = "snn_deploy.exporters"
+
+
+class Exporter(Protocol):
+    """One file format."""
+
+    suffix: str
+
+    def write(self, graph: Graph, path: Path) -> None:
+        """Write an integer graph; the same graph gives the same bytes. Raises SD204."""
+
+    def read(self, path: Path) -> Graph:
+        """Read the integer graph back. Raises SD101, SD401, SD402 or SD405."""
+
+
+def exporter(name: str) -> Exporter:
+    """The exporter of this name.
+
+    Raises
+    ------
+    SnnDeployError
+        SD105 if no installed package declares it.
+    """
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    if name not in found:
+        raise SnnDeployError(
+            "SD105",
+            f"no exporter {name!r}",
+            fix=f"installed: {', '.join(sorted(found)) or 'none'}; reinstall snn-deploy",
+        )
+    loaded: Exporter = found[name].load()
+    return loaded
+
+
+def exporter_of(path: Path) -> Exporter:
+    """The exporter that reads files of this suffix.
+
+    Raises
+    ------
+    SnnDeployError
+        SD105 if there is none.
+    """
+    known = []
+    for point in entry_points(group=GROUP):
+        loaded: Exporter = point.load()
+        if path.suffix == loaded.suffix:
+            return loaded
+        known.append(loaded.suffix)
+    raise SnnDeployError(
+        "SD105",
+        f"no reader for files of type {path.suffix or 'none'!r}",
+        where=str(path),
+        fix=f"give an exported folder, or a file of type {', '.join(sorted(known))}",
+    )

@@ -1,7 +1,7 @@
 """The one error class of the package, the codes it may carry, and the exit codes they map to.
 
-A user never needs a traceback: every failure that a file, a flag or a network can cause is raised as
-:class:`SnnDeployError`, whose parts say where it happened, why, and what mends it.
+A user never needs a traceback: every failure that a file, a flag or a network can cause is raised
+as :class:`SnnDeployError`, whose parts say where it happened, why, and what mends it.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 A graph is a value: frozen dataclasses over numpy arrays, checked when made for what holds at every
 stage (names, shapes, no loop without delay). :mod:`snn_deploy.checks` says what more a float or an
-integer graph must obey. There are no layers here: fan-in is summed as current, whatever its origin.
+integer graph must obey. There are no layers here: fan-in is summed as current, whatever it is from.
 
-A graph whose ``number_format`` is None is a float graph (float64 arrays); with a number format it is
-an integer graph, whose weights are mantissas and whose decays, thresholds and biases are in the
+A graph whose ``number_format`` is None is a float graph (float64 arrays); with a number format it
+is an integer graph, whose weights are mantissas and whose decays, thresholds and biases are in the
 units that :class:`snn_deploy.numerics.NumberFormat` names.
 """
 
@@ -65,7 +65,7 @@ class InputSpec:
     def encode(self, raw: Array) -> Array:
         """What reaches the first synapses: spikes as they are, values normalised, then quantized.
 
-        Returns float64 in a float graph, int64 in an integer graph. Rounds to nearest, ties to even.
+        Returns float64 in a float graph, int64 in an integer graph: to nearest, ties to even.
         """
         if self.kind == "spikes":
             return np.asarray(raw)

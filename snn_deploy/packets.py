@@ -202,6 +202,18 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         raise
 
 
+def require_writable(path: str | os.PathLike[str]) -> None:
+    """Raise SD102 now if ``path`` could not be written after long work."""
+    path = Path(path)
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    if path.is_dir():
+        raise SnnDeployError("SD102", "the output is a folder", where=str(path), fix="name a file")
+
+
 def cannot_write(path: Path, error: OSError) -> SnnDeployError:
     """The error of an output that cannot be written."""
     return SnnDeployError(

@@ -1,0 +1,1 @@
+"""Training: spike functions, neurons, models described as data, checkpoints and a trainer (torch)."""

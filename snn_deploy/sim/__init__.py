@@ -110,6 +110,6 @@ def simulate(
                 trace=trace,
                 batch=batch,
                 progress=progress,
-            )  # fmt: skip
+            )
         )
     )

@@ -144,7 +144,7 @@ class _State:
 
 
 class EventEngine:
-    """A graph's synapse tables and neuron parameters, made once and run on any number of batches."""
+    """A graph's synapse tables and neuron parameters, made once, run on any number of batches."""
 
     def __init__(self, graph: Graph) -> None:
         if graph.number_format is None:

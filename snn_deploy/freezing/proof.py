@@ -1,0 +1,291 @@
+"""The freeze proof: the frozen graph spikes as the trained module does, up to listed ties.
+
+The module runs in its own float32 evaluation, the graph in the reference engine in float64. A
+membrane within the rounding error of float32 of the threshold is a tie: there, and only there, the
+two may differ. What follows from a tie, in the same neuron later or in neurons downstream, counts
+as that tie's. The error bound is derived for every neuron and timestep from the magnitudes it sums
+(Higham, Accuracy and Stability of Numerical Algorithms, section 3.1: a sum of n products has a
+relative error of at most n*u / (1 - n*u) of the sum of their absolute values).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from snn_deploy.freezing.lowering import INPUT, OUTPUT, Lowered, lower
+from snn_deploy.graph import Graph, Population, Projection
+from snn_deploy.packets import Recording
+from snn_deploy.sim import simulate
+from snn_deploy.sim.plan import with_sample_axis
+from snn_deploy.sim.reference import synaptic_sum
+from snn_deploy.sim.trace import Trace
+from snn_deploy.synapses import Conv2d, Dense, Synapses
+
+Array = NDArray[Any]
+
+# Unit roundoff of float32, and operations per sum besides its products: normalisation of the input
+# (3), pooling (2), batch normalisation (6), decay and addition to the membrane (3), rounded up.
+_ROUNDOFF = 2.0**-24
+_OTHER_OPERATIONS = 16
+_BATCH = 64
+_LISTED = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Tie:
+    """A neuron whose spike hung on rounding: |u - threshold| = ``distance`` <= ``bound``."""
+
+    population: str
+    sample: int
+    timestep: int
+    neuron: int
+    distance: float
+    bound: float
+
+
+@dataclass(frozen=True, slots=True)
+class FreezeProof:
+    """What the comparison found.
+
+    Attributes
+    ----------
+    samples, slots : compared samples, and neuron-timesteps.
+    flips : differing spikes per population.
+    ties : flips that are ties; ``listed`` holds the first hundred.
+    downstream : flips caused by an earlier flip.
+    violations : flips that are neither. Must be 0.
+    readout_violations : readouts that differ by more than their bound, with no flip to cause it.
+        Must be 0.
+    decisions_changed : samples that module and graph decide differently.
+    """
+
+    samples: int
+    slots: int
+    flips: dict[str, int]
+    ties: int
+    downstream: int
+    violations: int
+    readout_violations: int
+    decisions_changed: int
+    listed: tuple[Tie, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether the graph may stand for the module."""
+        return self.violations == 0 and self.readout_violations == 0
+
+
+def prove_freeze(
+    model: nn.Module,
+    recording: Recording,
+    *,
+    graph: Graph | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> FreezeProof:
+    """Compare a module with its frozen graph on a recording.
+
+    Parameters
+    ----------
+    model : the trained network.
+    recording : inputs that fit it.
+    graph : the float graph to compare; default: the one ``freeze`` makes.
+    progress : called with (samples done, samples in all).
+    """
+    lowered = lower(model)
+    graph = lowered.graph if graph is None else graph
+    recording = with_sample_axis(graph, recording)
+    inputs = {**recording.values, **recording.spikes}[INPUT]
+    totals = _Totals()
+    for start in range(0, len(inputs), _BATCH):
+        part = recording.part(start, start + _BATCH)
+        spikes, readout = _module_run(model, lowered, inputs[start : start + _BATCH])
+        trace = simulate(graph, part, engine="reference", trace=True)
+        totals.add(graph, lowered, part, trace, spikes, readout, start)
+        if progress is not None:
+            progress(min(start + _BATCH, len(inputs)), len(inputs))
+    return totals.proof(len(inputs))
+
+
+def _module_run(
+    model: nn.Module, lowered: Lowered, inputs: Array
+) -> tuple[dict[str, Array], Array]:
+    """Spikes [B, T, ...] of every LIF layer in evaluation, and the readout."""
+    spikes: dict[str, Array] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, arguments: Any, out: torch.Tensor) -> None:
+            spikes[name] = out.transpose(0, 1).numpy() != 0
+
+        return hook
+
+    handles = [m.register_forward_hook(keep(name)) for name, m in lowered.modules.items()]
+    training = model.training
+    model.eval()
+    try:
+        # The bound holds for plain sums of products, not for Winograd's algorithm. Entering the
+        # context makes some builds of torch warn of a setting for GPUs, which is not touched.
+        with (
+            torch.inference_mode(),
+            warnings.catch_warnings(action="ignore"),
+            torch.backends.mkldnn.flags(enabled=False),
+        ):
+            readout = model(torch.from_numpy(inputs.astype(np.float32))).numpy()
+    finally:
+        for handle in handles:
+            handle.remove()
+        model.train(training)
+    return spikes, readout
+
+
+def _with_weights(synapses: Synapses, change: Callable[[Array], Array]) -> Synapses:
+    """The same connectivity with other weights."""
+    weight = change(synapses.weight)
+    if isinstance(synapses, Dense):
+        return Dense(weight)
+    return Conv2d(weight, synapses.stride, synapses.padding, synapses.dilation, synapses.groups)
+
+
+class _Totals:
+    """Sums over batches."""
+
+    def __init__(self) -> None:
+        self.slots = self.ties = self.downstream = self.violations = 0
+        self.readout_violations = self.decisions_changed = 0
+        self.flips: dict[str, int] = {}
+        self.listed: list[Tie] = []
+
+    def add(
+        self,
+        graph: Graph,
+        lowered: Lowered,
+        part: Recording,
+        trace: Trace,
+        spikes: dict[str, Array],
+        readout: Array,
+        start: int,
+    ) -> None:
+        """Compare one batch."""
+        flips = {name: spikes[name] != trace.spikes[name] for name in spikes}
+        for name in (n for group in graph.order for n in group):
+            population = graph.population(name)
+            tainted = _tainted(graph, population, flips)
+            membrane, bound = _membrane_and_bound(graph, lowered, population, part, trace)
+            if name == OUTPUT:
+                self._readout(trace, readout, tainted, bound)
+                continue
+            assert hasattr(population.neurons, "threshold")
+            distance = np.abs(membrane - population.neurons.threshold)
+            root = flips[name] & ~tainted
+            tie = root & (distance <= bound)
+            self.slots += flips[name].size
+            self.flips[name] = self.flips.get(name, 0) + int(flips[name].sum())
+            self.ties += int(tie.sum())
+            self.violations += int((root & ~tie).sum())
+            self.downstream += int((flips[name] & tainted).sum())
+            for sample, step, *neuron in np.argwhere(tie)[: _LISTED - len(self.listed)]:
+                at = (sample, step, *neuron)
+                self.listed.append(
+                    Tie(
+                        name,
+                        start + int(sample),
+                        int(step),
+                        int(np.ravel_multi_index(tuple(neuron), population.shape)),
+                        float(distance[at]),
+                        float(bound[at]),
+                    )
+                )
+
+    def _readout(self, trace: Trace, readout: Array, tainted: Array, bound: Array) -> None:
+        frozen = trace.output[OUTPUT]
+        values = np.abs(trace.membrane[OUTPUT])
+        steps = values.shape[1]
+        allowed = bound.mean(axis=1) + (steps + 1) * _ROUNDOFF * values.mean(axis=1)
+        apart = np.abs(readout - frozen) > allowed
+        self.readout_violations += int((apart & ~tainted.any(axis=1)).sum())
+        self.decisions_changed += int((readout.argmax(1) != frozen.argmax(1)).sum())
+
+    def proof(self, samples: int) -> FreezeProof:
+        """The totals as a result."""
+        return FreezeProof(
+            samples=samples,
+            slots=self.slots,
+            flips=self.flips,
+            ties=self.ties,
+            downstream=self.downstream,
+            violations=self.violations,
+            readout_violations=self.readout_violations,
+            decisions_changed=self.decisions_changed,
+            listed=tuple(self.listed),
+        )
+
+
+def _tainted(graph: Graph, population: Population, flips: dict[str, Array]) -> Array:
+    """Neurons and timesteps that an earlier flip may have changed: bool [B, T, *shape].
+
+    A flip reaches the neurons it projects to in the step it arrives, and stays in their membranes.
+    """
+    some = next(iter(flips.values()))
+    reached = np.zeros((*some.shape[:2], *population.shape), bool)
+    for projection in graph.incoming(population.name):
+        if graph.is_input(projection.source) or not flips[projection.source].any():
+            continue
+        ones = _with_weights(projection.synapses, np.ones_like)
+        arriving = synaptic_sum(ones, projection.pool, flips[projection.source].astype(float)) > 0
+        reached[:, projection.delay :] |= arriving[:, : arriving.shape[1] - projection.delay]
+    if population.name in flips:
+        reached[:, 1:] |= flips[population.name][:, :-1]
+    return np.asarray(np.logical_or.accumulate(reached, axis=1))
+
+
+def _membrane_and_bound(
+    graph: Graph, lowered: Lowered, population: Population, part: Recording, trace: Trace
+) -> tuple[Array, Array]:
+    """Membranes before the reset, and how far float32 may be from them: [B, T, *shape]."""
+    name, neurons = population.name, population.neurons
+    after = trace.membrane[name]
+    before = np.concatenate([np.zeros_like(after[:, :1]), after[:, :-1]], axis=1)
+    membrane = before * neurons.decay + trace.current[name] + neurons.bias
+    summed = np.zeros_like(after) + np.abs(lowered.magnitude[name])
+    terms = 0
+    for projection in graph.incoming(name):
+        magnitudes = _with_weights(projection.synapses, np.abs)
+        arriving = synaptic_sum(
+            magnitudes, projection.pool, _source_magnitude(graph, projection, part, trace)
+        )
+        summed[:, projection.delay :] += arriving[:, : after.shape[1] - projection.delay]
+        window = 1 if projection.pool is None else int(np.prod(projection.pool.kernel))
+        terms += projection.synapses.weight[0].size * window
+    operations = (terms + _OTHER_OPERATIONS) * _ROUNDOFF
+    fresh = operations / (1 - operations) * summed
+    fresh += 3 * _ROUNDOFF * (np.abs(membrane) + np.abs(before))
+    bound = np.empty_like(fresh)
+    carried = np.zeros_like(fresh[:, 0])
+    for step in range(fresh.shape[1]):
+        bound[:, step] = neurons.decay * carried + fresh[:, step]
+        carried = bound[:, step]
+        if name in trace.spikes:
+            carried = np.where(trace.spikes[name][:, step], 0.0, carried)
+    return membrane, bound
+
+
+def _source_magnitude(
+    graph: Graph, projection: Projection, part: Recording, trace: Trace
+) -> Array:
+    """Absolute values that a projection multiplies, [B, T or 1, *source shape], float64."""
+    if not graph.is_input(projection.source):
+        return trace.spikes[projection.source].astype(np.float64)
+    spec = graph.input(projection.source)
+    if spec.kind == "spikes":
+        return part.spikes[spec.name].astype(np.float64)
+    raw = np.abs(part.values[spec.name].astype(np.float64))
+    per_channel = (-1, *([1] * (len(spec.shape) - 1)))
+    magnitude = (raw + np.abs(spec.mean).reshape(per_channel)) / spec.std.reshape(per_channel)
+    return magnitude[:, None]

@@ -137,6 +137,13 @@ def parse(where: str, text: str) -> Target:
     rows = {
         key: _energy_row(_table(energy, key, where), f"{where} [energy.{key}]") for key in energy
     }
+    if any(row.scope == "all_in" for row in rows.values()) and len(rows) > 1:
+        raise SnnDeployError(
+            "SD104",
+            "an all-in figure stands beside others",
+            where=f"{where} [energy]",
+            why="everything the chip does is inside an all-in figure: a second row counts twice",
+        )
     number_format = (
         _number_format(_table(data, "format", where), f"{where} [format]")
         if "format" in data

@@ -7,13 +7,14 @@ time, or [N, T, ...]), and optionally ``labels`` [N]. Graphs with several inputs
 
 from __future__ import annotations
 
-import io
 import os
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -167,20 +168,14 @@ def read_recording(path: str | os.PathLike[str]) -> Recording:
     return Recording(spikes=spikes, values=values, labels=labels)
 
 
-def npz_bytes(arrays: dict[str, Array]) -> bytes:
-    """A compressed ``.npz`` of these arrays: the same arrays give the same bytes."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
-
-
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file whole or not at all: a temporary neighbour, then a rename.
+@contextmanager
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A stream whose content appears at ``path`` whole, when the block ends, or not at all.
 
     Raises
     ------
     SnnDeployError
-        SD102 if the folder is missing or cannot be written.
+        SD102 if the folder is missing, cannot be written, or its disk is full.
     """
     path = Path(path)
     try:
@@ -189,17 +184,27 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         raise cannot_write(path, error) from None
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
         raise cannot_write(path, error) from None
-    except BaseException:
+    finally:
         Path(temporary).unlink(missing_ok=True)
-        raise
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file whole or not at all; see :func:`atomic_file`."""
+    with atomic_file(path) as stream:
+        stream.write(content)
+
+
+def write_npz(path: str | os.PathLike[str], arrays: dict[str, Array]) -> None:
+    """Write a compressed ``.npz``, whole or not at all; the same arrays give the same bytes."""
+    with atomic_file(path) as stream:
+        np.savez_compressed(stream, allow_pickle=False, **arrays)  # type: ignore[arg-type]
 
 
 def require_writable(path: str | os.PathLike[str]) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 import h5py
 import nir
 import numpy as np
+from snn_deploy.exporters.nir.encoding import encode
+from snn_deploy.exporters.nir.metadata import from_data, to_data
 
 from snn_deploy import checks
 from snn_deploy.errors import SnnDeployError
-from snn_deploy.exporters.nir.encoding import encode
-from snn_deploy.exporters.nir.metadata import from_data, to_data
 from snn_deploy.graph import Graph
 from snn_deploy.quantization import prove_ranges
 
@@ -132,14 +132,10 @@ def _inspect(file: h5py.File, size: int, where: str) -> None:
                 waiting.append(item)
             elif isinstance(item, h5py.Dataset):
                 if item.external or item.is_virtual:
-                    raise SnnDeployError(
-                        "SD402", f"data kept in another file: {name}", where=where
-                    )
+                    raise SnnDeployError("SD402", f"data kept in another file: {name}", where=where)
                 total += item.nbytes
     if total > min(MAX_BYTES, MAX_EXPANSION * max(size, 1)):
-        raise SnnDeployError(
-            "SD402", f"{size} bytes that claim to unpack to {total}", where=where
-        )
+        raise SnnDeployError("SD402", f"{size} bytes that claim to unpack to {total}", where=where)
 
 
 def _difference(expected: Any, found: Any, path: str) -> str | None:

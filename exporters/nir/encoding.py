@@ -191,5 +191,3 @@ def _convolution(
         groups=1,
         bias=_spread(bias, weight, where),
     )
-
-

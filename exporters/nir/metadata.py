@@ -85,10 +85,7 @@ def _neurons_to_data(neurons: Neurons, put: Callable[[Array], Any]) -> dict[str,
     if isinstance(neurons, Integrator):
         return {"model": "integrator", "readout": neurons.readout, **data}
     reset = neurons.reset
-    if isinstance(reset, ResetSubtract):
-        rule = {"subtract": reset.amount}
-    else:
-        rule = {"to": reset.value}
+    rule = {"subtract": reset.amount} if isinstance(reset, ResetSubtract) else {"to": reset.value}
     return {"model": "lif", "threshold": put(neurons.threshold), "reset": rule, **data}
 
 

@@ -58,9 +58,7 @@ def open_current(
 ) -> Current:
     """The current of a convolution or linear layer, its weights multiplied by ``factor``."""
     weight = module.weight.detach().double().numpy() * factor
-    bias = (
-        np.zeros(len(weight)) if module.bias is None else module.bias.detach().double().numpy()
-    )
+    bias = np.zeros(len(weight)) if module.bias is None else module.bias.detach().double().numpy()
     return Current(
         source=source,
         pool=pool,

@@ -137,9 +137,7 @@ def _step(walk: _Walk, layer: nn.Module) -> None:
     elif isinstance(module, training_neurons.LIF):
         kind = "linear" if walk.current and walk.current.weight.ndim == 2 else "conv"
         name = f"{kind}{walk.counts.get(kind, 0)}"
-        walk.close(
-            name, LIF, decay=np.array(module.decay), threshold=np.array(module.threshold)
-        )
+        walk.close(name, LIF, decay=np.array(module.decay), threshold=np.array(module.threshold))
         walk.modules[name] = module
     elif not isinstance(module, nn.Flatten):
         raise ValueError("of an unknown kind")  # noqa: TRY004

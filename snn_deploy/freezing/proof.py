@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,7 @@ class FreezeProof:
     readout_violations : readouts that differ by more than their bound, with no flip to cause it.
         Must be 0.
     decisions_changed : samples that module and graph decide differently.
+    decisions : the module's own decisions, [samples].
     """
 
     samples: int
@@ -76,6 +77,7 @@ class FreezeProof:
     readout_violations: int
     decisions_changed: int
     listed: tuple[Tie, ...]
+    decisions: NDArray[np.int64] = field(compare=False, repr=False)
 
     @property
     def holds(self) -> bool:
@@ -161,6 +163,7 @@ class _Totals:
         self.readout_violations = self.decisions_changed = 0
         self.flips: dict[str, int] = {}
         self.listed: list[Tie] = []
+        self.decisions: list[Array] = []
 
     def add(
         self,
@@ -210,7 +213,8 @@ class _Totals:
         allowed = bound.mean(axis=1) + (steps + 1) * _ROUNDOFF * values.mean(axis=1)
         apart = np.abs(readout - frozen) > allowed
         self.readout_violations += int((apart & ~tainted.any(axis=1)).sum())
-        self.decisions_changed += int((readout.argmax(1) != frozen.argmax(1)).sum())
+        self.decisions.append(readout.argmax(1))
+        self.decisions_changed += int((self.decisions[-1] != frozen.argmax(1)).sum())
 
     def proof(self, samples: int) -> FreezeProof:
         """The totals as a result."""
@@ -224,6 +228,7 @@ class _Totals:
             readout_violations=self.readout_violations,
             decisions_changed=self.decisions_changed,
             listed=tuple(self.listed),
+            decisions=np.concatenate(self.decisions).astype(np.int64),
         )
 
 
@@ -276,9 +281,7 @@ def _membrane_and_bound(
     return membrane, bound
 
 
-def _source_magnitude(
-    graph: Graph, projection: Projection, part: Recording, trace: Trace
-) -> Array:
+def _source_magnitude(graph: Graph, projection: Projection, part: Recording, trace: Trace) -> Array:
     """Absolute values that a projection multiplies, [B, T or 1, *source shape], float64."""
     if not graph.is_input(projection.source):
         return trace.spikes[projection.source].astype(np.float64)

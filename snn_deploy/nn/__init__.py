@@ -1,1 +1,1 @@
-"""Training: spike functions, neurons, models described as data, checkpoints and a trainer (torch)."""
+"""Training (torch): spike functions, neurons, models described as data, checkpoints, a trainer."""

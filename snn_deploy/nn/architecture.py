@@ -173,9 +173,7 @@ def parse(data: Any, where: str) -> Architecture:
     if len(shape) not in (1, 3) or math.prod(shape) > MAX_EXTENT:
         raise reader.fail("[model] input.shape", "must be [C, H, W] or [N]")
     if given["kind"] not in ("constant", "spikes"):
-        raise reader.fail(
-            "[model] input.kind", f"{given['kind']!r} must be \"constant\" or \"spikes\""
-        )
+        raise reader.fail("[model] input.kind", f'{given["kind"]!r} must be "constant" or "spikes"')
     low, high = (reader.number(given[key], f"[model] input.{key}") for key in ("low", "high"))
     if low > high:
         raise reader.fail("[model] input", f"low {low} is above high {high}")
@@ -243,9 +241,7 @@ def _layers(reader: _Reader, data: list[Any], shape: tuple[int, ...]) -> tuple[L
                 path, "a table with a known `type` is needed", f"types: {', '.join(_TABLES)}"
             )
         kind = entry["type"]
-        options = reader.table(
-            {k: v for k, v in entry.items() if k != "type"}, path, _TABLES[kind]
-        )
+        options = reader.table({k: v for k, v in entry.items() if k != "type"}, path, _TABLES[kind])
         for key in options:
             if key == "bias":
                 reader.boolean(options[key], f"{path}.{key}")

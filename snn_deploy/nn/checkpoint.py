@@ -30,9 +30,7 @@ class Checkpoint:
     example: Recording | None
 
 
-def save(
-    model: SpikingNet, path: str | os.PathLike[str], example: Recording | None = None
-) -> None:
+def save(model: SpikingNet, path: str | os.PathLike[str], example: Recording | None = None) -> None:
     """Write a network to ``path``, whole or not at all.
 
     Parameters

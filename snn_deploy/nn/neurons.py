@@ -11,9 +11,9 @@ from snn_deploy.nn.spikes import SpikeFunction
 class LIF(nn.Module):
     """Leaky integrate-and-fire with hard reset (ASGL, ICML 2023, Eq. 1-4).
 
-    ``u[t] = decay * u[t-1] * (1 - s[t-1]) + c[t]``, ``s[t] = spike(u[t] - threshold)``; the state is
-    zero before the first step. The reset path carries gradient (Eq. 6), and in training it uses the
-    spike function's own, possibly smooth, output.
+    ``u[t] = decay * u[t-1] * (1 - s[t-1]) + c[t]``, ``s[t] = spike(u[t] - threshold)``; the state
+    is zero before the first step. The reset path carries gradient (Eq. 6), and in training it uses
+    the spike function's own, possibly smooth, output.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ from snn_deploy.nn.datasets import DATASETS, Dataset
 from snn_deploy.nn.models import SpikingNet
 from snn_deploy.nn.recipe import Recipe, read_recipe
 from snn_deploy.nn.spikes import SpikeFunction
-from snn_deploy.packets import Recording, npz_bytes, require_writable, write_atomically
+from snn_deploy.packets import Recording, require_writable, write_atomically, write_npz
 
 # Samples of the test split that a checkpoint carries as its example.
 EXAMPLES = 16
@@ -93,7 +93,7 @@ def train(
     run.model.load_state_dict(run.best_state)
     test = Recording(values={"": data.test}, labels=data.test_labels)
     recording = output.with_name(f"{recipe.dataset}-test.npz")
-    write_atomically(recording, npz_bytes(test.arrays()))
+    write_npz(recording, test.arrays())
     save(run.model, output, example=test.head(EXAMPLES))
     partial.unlink(missing_ok=True)
     return TrainingResult(
@@ -119,13 +119,9 @@ def accuracy(model: SpikingNet, values: np.ndarray, labels: np.ndarray) -> float
 
 def parameter_groups(model: nn.Module) -> tuple[list[dict[str, Any]], list[nn.Parameter]]:
     """Parameters of the weight optimiser (decay on synapses only), and the learned widths."""
-    widths = [
-        p for m in model.modules() if isinstance(m, SpikeFunction) for p in m.parameters()
-    ]
+    widths = [p for m in model.modules() if isinstance(m, SpikeFunction) for p in m.parameters()]
     special = {id(p) for p in widths}
-    synapses = [
-        m.weight for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)
-    ]
+    synapses = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     decayed = {id(p) for p in synapses}
     others = [p for p in model.parameters() if id(p) not in special | decayed]
     groups: list[dict[str, Any]] = [{"params": synapses}, {"params": others, "weight_decay": 0.0}]
@@ -194,9 +190,7 @@ class _Run:
             self.best_accuracy, self.best_epoch = judged, epoch + 1
             self.best_state = {k: v.clone() for k, v in self.model.state_dict().items()}
         seen = len(self.x)
-        return Epoch(
-            epoch + 1, self.recipe.epochs, total / seen, 100 * right / seen, judged, best
-        )
+        return Epoch(epoch + 1, self.recipe.epochs, total / seen, 100 * right / seen, judged, best)
 
     def state(self, epochs_done: int) -> dict[str, Any]:
         """Everything that the rest of the run depends on."""

@@ -1,0 +1,366 @@
+"""Exported folders: written whole, re-read in a fresh process, opened again with their hashes.
+
+A folder holds ``model.nir`` (the canonical artefact), ``recorded.npz`` (a small input with what the
+network made of it) and ``manifest.json`` (versions, hashes, configuration, proof figures; no paths
+and no times: the same input and versions give the same bytes in any folder).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snn_deploy.errors import SnnDeployError
+from snn_deploy.exporters import exporter, exporter_of
+from snn_deploy.graph import LIF, Graph
+from snn_deploy.hardware import Target, target
+from snn_deploy.packets import Recording, cannot_write, read_npz, write_atomically, write_npz
+from snn_deploy.quantization import Range, prove_ranges, quantize
+from snn_deploy.sim import simulate
+from snn_deploy.synapses import Dense
+
+SCHEMA = 1
+MODEL, RECORDED, MANIFEST = "model.nir", "recorded.npz", "manifest.json"
+
+# Packages whose versions can change an exported byte or figure.
+_PACKAGES = ("snn-deploy", "numpy", "numba", "h5py", "nir", "torch")
+
+# Samples of the input that is made up when a checkpoint carries no example.
+_SYNTHETIC_SAMPLES = 4
+
+Step = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Artefact:
+    """An exported network, opened. ``manifest`` is None for a single file."""
+
+    path: Path
+    graph: Graph
+    manifest: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Export:
+    """What an export wrote."""
+
+    folder: Path
+    files: tuple[str, ...]
+    graph: Graph
+    manifest: dict[str, Any]
+
+
+def export(
+    model: str | os.PathLike[str],
+    to: Target | str,
+    output: str | os.PathLike[str],
+    *,
+    progress: Step | None = None,
+) -> Export:
+    """Freeze, quantize and write a trained network for a target, and prove what was written.
+
+    Parameters
+    ----------
+    model : checkpoint written by :func:`snn_deploy.save`.
+    to : target with a number format, by name or as a target.
+    output : folder; made if need be. Files of an earlier export in it are replaced.
+    progress : called with the name of each step.
+
+    Raises
+    ------
+    SnnDeployError
+        SD1xx for arguments, SD2xx where the target cannot run the network, SD4xx where something
+        that must be equal is not. Nothing is left half-written.
+    """
+    from snn_deploy.freezing import freeze, prove_freeze
+    from snn_deploy.nn.checkpoint import load_checkpoint
+
+    def step(name: str) -> None:
+        if progress is not None:
+            progress(name)
+
+    chip = target(to) if isinstance(to, str) else to
+    chip.require_format()
+    output = Path(output)
+    step("read the checkpoint")
+    checkpoint = load_checkpoint(model)
+    step("freeze")
+    frozen = freeze(checkpoint.model)
+    step(f"quantize for {chip.id}")
+    graph = quantize(frozen, chip)
+    example = checkpoint.example
+    source = "the checkpoint's example"
+    if example is None:
+        example, source = _synthetic(graph), "synthetic, seed 0"
+    step("freeze proof")
+    proof = prove_freeze(checkpoint.model, example)
+    if not proof.holds:
+        raise SnnDeployError(
+            "SD406",
+            f"{proof.violations} spikes and {proof.readout_violations} readouts of the frozen "
+            "network differ from the trained one's beyond rounding",
+            where=str(model),
+            fix="this is a fault of snn-deploy: please report it with the checkpoint",
+        )
+    stage = _stage(output)
+    try:
+        step("write")
+        exporter("nir").write(graph, stage / MODEL)
+        trace = simulate(graph, example, engine="reference", trace=True)
+        write_npz(stage / RECORDED, _recorded(example, trace.spikes, trace.output))
+        manifest = _manifest(chip, graph, Path(model), stage, asdict(proof), source, example)
+        write_atomically(
+            stage / MANIFEST, (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
+        )
+        step("re-read and simulate in a fresh process")
+        _verify_in_fresh_process(stage)
+        _publish(stage, output)
+    except OSError as error:
+        raise cannot_write(output, error) from None
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+    return Export(output, (MODEL, RECORDED, MANIFEST), graph, manifest)
+
+
+def _synthetic(graph: Graph) -> Recording:
+    """A made-up input inside the declared range, for checkpoints without an example."""
+    (spec,) = graph.inputs
+    random = np.random.default_rng(0)
+    if spec.kind == "constant":
+        values = random.uniform(spec.low, spec.high, (_SYNTHETIC_SAMPLES, *spec.shape))
+        # float32 may round a value out of the range it was drawn from
+        return Recording(values={"": values.astype(np.float32).clip(spec.low, spec.high)})
+    steps = graph.timesteps or 16
+    shape = (_SYNTHETIC_SAMPLES, steps, *spec.shape)
+    return Recording(spikes={"": (random.random(shape) < 0.2).astype(np.uint8)})
+
+
+def _recorded(
+    example: Recording,
+    spikes: dict[str, NDArray[np.bool_]],
+    output: dict[str, NDArray[Any]],
+) -> dict[str, NDArray[Any]]:
+    """The recorded input and what the network made of it, under the names of a trace."""
+    expected: dict[str, NDArray[Any]] = {f"{n}.expected_spikes": s for n, s in spikes.items()}
+    expected |= {f"{name}.expected_output": value for name, value in output.items()}
+    return {**example.arrays(), **expected}
+
+
+def _manifest(
+    chip: Target,
+    graph: Graph,
+    model: Path,
+    stage: Path,
+    proof: dict[str, Any],
+    source: str,
+    example: Recording,
+) -> dict[str, Any]:
+    ranges = prove_ranges(graph)
+    del proof["decisions"]
+    return {
+        "schema": SCHEMA,
+        "target": chip.id,
+        "configuration": {"timesteps": graph.timesteps, "granularity": "tensor"},
+        "versions": {name: version(name) for name in _PACKAGES}
+        | {"python": f"{sys.version_info.major}.{sys.version_info.minor}"},
+        "model": {"sha256": sha256_of(model)},
+        "artefacts": {name: {"sha256": sha256_of(stage / name)} for name in (MODEL, RECORDED)},
+        "number_format": asdict(chip.require_format()),
+        "inputs": [
+            {"name": i.name, "kind": i.kind, "shape": list(i.shape), "scale": i.scale,
+             "low": i.low, "high": i.high, "mean": i.mean.tolist(), "std": i.std.tolist()}
+            for i in graph.inputs
+        ],
+        "populations": [_describe_population(graph, p.name, ranges) for p in graph.populations],
+        "projections": [
+            {
+                "name": p.name,
+                "kind": "dense" if isinstance(p.synapses, Dense) else "conv2d",
+                "weights": int(p.synapses.weight.size),
+                "smallest": int(p.synapses.weight.min()),
+                "largest": int(p.synapses.weight.max()),
+                "exponent": p.exponent,
+                "computed_on_host": graph.on_host(p),
+            }
+            for p in graph.projections
+        ],
+        "proof": {"freeze": proof, "ranges": {k: asdict(v) for k, v in ranges.items()}},
+        "recorded": {"source": source, "samples": _samples(example)},
+        "energy_rows": {name: asdict(row) for name, row in chip.energy.items()},
+    }  # fmt: skip
+
+
+def _samples(recording: Recording) -> int:
+    return len(next(iter([*recording.values.values(), *recording.spikes.values()])))
+
+
+def _describe_population(graph: Graph, name: str, ranges: dict[str, Range]) -> dict[str, Any]:
+    population = graph.population(name)
+    neurons = population.neurons
+    described: dict[str, Any] = {
+        "name": name,
+        "shape": list(population.shape),
+        "scale": population.scale,
+        "membrane_bits_needed": ranges[name].bits,
+        "decay": sorted({int(d) for d in neurons.decay.reshape(-1)}),
+    }
+    if isinstance(neurons, LIF):
+        described["threshold"] = sorted({int(t) for t in neurons.threshold.reshape(-1)})
+    else:
+        described["readout"] = neurons.readout
+    return described
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise SnnDeployError("SD404", "a file is missing", where=str(path)) from None
+    except OSError as error:
+        raise SnnDeployError("SD101", "cannot read", where=str(path), why=error.strerror) from None
+
+
+def _stage(output: Path) -> Path:
+    """A temporary folder beside the output, on the same disk."""
+    if output.exists() and not output.is_dir():
+        raise SnnDeployError(
+            "SD102", "the output is a file, not a folder", where=str(output), fix="name a folder"
+        )
+    try:
+        parent = output.resolve().parent
+        if output.is_dir():
+            with tempfile.TemporaryFile(dir=output):
+                pass
+        return Path(tempfile.mkdtemp(prefix=f".{output.name}.partial-", dir=parent))
+    except OSError as error:
+        raise cannot_write(output, error) from None
+
+
+def _publish(stage: Path, output: Path) -> None:
+    """Move the files to their place; the manifest goes first and comes last, as the seal."""
+    output.mkdir(exist_ok=True)
+    (output / MANIFEST).unlink(missing_ok=True)
+    for name in (MODEL, RECORDED, MANIFEST):
+        os.chmod(stage / name, 0o644)
+        os.replace(stage / name, output / name)
+
+
+def _verify_in_fresh_process(stage: Path) -> None:
+    """Run ``snn-deploy verify`` on the staged folder in a process that shares nothing with us."""
+    command = [sys.executable, "-m", "snn_deploy", "verify", str(stage), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SnnDeployError(
+            "SD407",
+            "what was written does not simulate as what was meant",
+            why=done.stderr.strip() or f"the process ended with {done.returncode}",
+            fix="this is a fault of snn-deploy: please report it with the checkpoint",
+        )
+
+
+def open_artefact(path: str | os.PathLike[str]) -> Artefact:
+    """Open an exported folder (hashes checked) or a single file.
+
+    Raises
+    ------
+    SnnDeployError
+        SD101, SD401, SD402, SD404 or SD405.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise SnnDeployError(
+            "SD101", "no such file or folder", where=str(path), fix="snn-deploy export first"
+        )
+    if not path.is_dir():
+        return Artefact(path, exporter_of(path).read(path), None)
+    manifest = _read_manifest(path / MANIFEST)
+    for name, entry in manifest["artefacts"].items():
+        if sha256_of(path / name) != entry["sha256"]:
+            raise SnnDeployError(
+                "SD404",
+                "the file is not the one that was exported",
+                where=str(path / name),
+                why="its SHA-256 differs from the manifest's",
+                fix="export again, or copy the whole folder again",
+            )
+    graph = exporter("nir").read(path / MODEL)
+    return Artefact(path, graph, manifest)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+        known = manifest["schema"] == SCHEMA and set(manifest["artefacts"]) == {MODEL, RECORDED}
+        known = known and all("sha256" in entry for entry in manifest["artefacts"].values())
+    except FileNotFoundError:
+        raise SnnDeployError(
+            "SD404",
+            "no manifest: not an exported folder, or an export that was cut off",
+            where=str(path.parent),
+            fix="snn-deploy export first",
+        ) from None
+    except OSError as error:
+        raise SnnDeployError("SD101", "cannot read", where=str(path), why=error.strerror) from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        known, manifest = False, {}
+    if not known:
+        raise SnnDeployError("SD401", "the manifest is not readable", where=str(path))
+    return dict(manifest)
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The recorded input, simulated again by every engine."""
+
+    samples: int
+    spikes: int
+    engines: tuple[str, ...]
+
+
+def replay_recorded(artefact: Artefact) -> Replay:
+    """Simulate the bundled input with every engine and compare with what was recorded.
+
+    Raises
+    ------
+    SnnDeployError
+        SD407 naming the population that differs, SD401 if the recording is incomplete.
+    """
+    path = artefact.path / RECORDED
+    arrays = read_npz(path)
+    recording = Recording(
+        spikes={"": arrays["spikes"]} if "spikes" in arrays else {},
+        values={"": arrays["values"]} if "values" in arrays else {},
+    )
+    engines = ("reference", "event")
+    spikes = 0
+    for engine in engines:
+        trace = simulate(artefact.graph, recording, engine=engine, trace=True)  # type: ignore[arg-type]
+        found = _recorded(Recording(), trace.spikes, trace.output)
+        for name, value in found.items():
+            expected = arrays.get(name)
+            if expected is None or expected.shape != value.shape:
+                raise SnnDeployError("SD401", f"{name} is missing or misshapen", where=str(path))
+            differing = int((expected != value).sum())
+            if differing:
+                raise SnnDeployError(
+                    "SD407",
+                    f"{differing} values of {name} differ in engine {engine}",
+                    where=str(path),
+                )
+        spikes = sum(int(s.sum()) for s in trace.spikes.values())
+    return Replay(_samples(recording), spikes, engines)

@@ -1,0 +1,77 @@
+"""What verbs share: arguments, output, progress."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from snn_deploy.reporting import plain
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+input_option = click.option(
+    "--input", "recording", required=True, metavar="FILE", help="Recording (.npz)."
+)
+exported_argument = click.argument("exported", metavar="FOLDER_OR_FILE")
+
+
+def print_json(value: Any) -> None:
+    """A result as JSON on stdout."""
+    print(json.dumps(plain(value), indent=2, sort_keys=True, allow_nan=False))
+
+
+def show(*items: Any) -> None:
+    """Tables and lines on stdout, as wide as they need to be."""
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+    for item in items:
+        console.print(item, markup=not isinstance(item, str))
+
+
+def talk(text: str) -> None:
+    """A line for people, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Progress:
+    """Progress of long work on stderr: a bar on a terminal, else a line every few seconds."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
+        self._tasks: dict[str, Any] = {}
+        self._said = time.monotonic()
+
+    def __call__(self, what: str, done: int, of: int) -> None:
+        """``done`` of ``of`` parts of ``what`` are finished."""
+        if self._bar is not None:
+            if what not in self._tasks:
+                self._tasks[what] = self._bar.add_task(what, total=of)
+            self._bar.update(self._tasks[what], completed=done)
+        elif time.monotonic() - self._said >= 5:
+            self._said = time.monotonic()
+            talk(f"{what}: {done} of {of}")
+
+    def of(self, what: str) -> Any:
+        """A callback (done, of) for one kind of work."""
+        return lambda done, of: self(what, done, of)
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Progress for the length of a block."""
+    if not sys.stderr.isatty():
+        yield Progress(None)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        yield Progress(bar)

@@ -1,0 +1,71 @@
+"""``snn-deploy energy``."""
+
+from __future__ import annotations
+
+import click
+
+from snn_deploy.cli.common import (
+    exported_argument,
+    input_option,
+    json_option,
+    print_json,
+    progress,
+    show,
+)
+
+
+@click.command()
+@exported_argument
+@input_option
+@click.option("--profile", required=True, help="Chip: see `snn-deploy targets`.")
+@click.option("--host-profile", help="Who prices the first layer's MACs where the chip does not.")
+@click.option("--proxy", help="Chip whose figures stand in for one that publishes none.")
+@click.option(
+    "--first-layer",
+    type=click.Choice(["once", "per-timestep"]),
+    default="once",
+    show_default=True,
+    help="How often the MACs of a constant input are counted.",
+)
+@json_option
+def command(
+    exported: str,
+    recording: str,
+    profile: str,
+    host_profile: str | None,
+    proxy: str | None,
+    first_layer: str,
+    as_json: bool,
+) -> None:
+    """Count every accumulate and multiply-accumulate of a replay, and price them on a chip.
+
+    Example: snn-deploy energy build/ --input digits-test.npz --profile loihi1-davies2018
+    """
+    from snn_deploy.artefacts import open_artefact
+    from snn_deploy.counting import asgl
+    from snn_deploy.energy_model import energy
+    from snn_deploy.hardware import target
+    from snn_deploy.packets import read_recording
+    from snn_deploy.sim import simulate
+
+    for name in (profile, host_profile, proxy):
+        if name is not None:
+            target(name)  # an unknown name should fail before any work
+    graph = open_artefact(exported).graph
+    data = read_recording(recording)
+    with progress() as bar:
+        record = simulate(graph, data, progress=bar.of("simulate")).record
+    report = energy(
+        graph,
+        record,
+        profile,
+        convention=asgl("once" if first_layer == "once" else "per_timestep"),
+        host_profile=host_profile,
+        proxy=proxy,
+    )
+    if as_json:
+        print_json(report)
+        return
+    from snn_deploy.reporting.tables import energy_lines, energy_table
+
+    show(energy_table(report), *energy_lines(report))

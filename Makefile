@@ -21,3 +21,38 @@ $(VENV)/.test: pyproject.toml constraints.txt $(FOLDERS) | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml constraints.txt $(FOLDERS) | $(VENV)/bin/python
 	$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/.test $(VENV)/.demo
+
+demo: $(VENV)/.demo
+	@mkdir -p demo
+	@echo "== train: a spiking conv net with ASGL on handwritten digits"
+	$(BIN)/snn-deploy train examples/digits.toml -o demo/model.pt
+	@echo; echo "== export for Loihi 2"
+	$(BIN)/snn-deploy export demo/model.pt --target loihi2 -o demo/build
+	@echo; echo "== replay the whole test split through the event-driven simulator"
+	$(BIN)/snn-deploy sim demo/build --input demo/digits-test.npz
+	@echo; echo "== train/deploy parity"
+	$(BIN)/snn-deploy verify demo/build --model demo/model.pt --input demo/digits-test.npz \
+	  --max-accuracy-drop 0.5
+	@echo; echo "== energy per layer"
+	$(BIN)/snn-deploy energy demo/build --input demo/digits-test.npz \
+	  --profile loihi1-davies2018 --host-profile cmos45
+	@echo; echo "The files are in demo/: model.pt, digits-test.npz and build/."
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -n 2
+
+# The exporters and profiles live in top-level folders but are installed inside the package; type
+# checkers follow files, so they are shown the package as it is installed.
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	rm -rf .types && mkdir -p .types
+	cp -rs $(CURDIR)/snn_deploy .types/
+	cp -rs $(CURDIR)/exporters $(CURDIR)/hw_profiles .types/snn_deploy/
+	cd .types && ../$(BIN)/mypy --config-file ../pyproject.toml -p snn_deploy
+
+bench: $(VENV)/.test
+	$(BIN)/python benchmarks/event.py
+
+clean:
+	rm -rf .venv .types build demo dist *.egg-info

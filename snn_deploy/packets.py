@@ -204,7 +204,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
 def write_npz(path: str | os.PathLike[str], arrays: dict[str, Array]) -> None:
     """Write a compressed ``.npz``, whole or not at all; the same arrays give the same bytes."""
     with atomic_file(path) as stream:
-        np.savez_compressed(stream, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(stream, allow_pickle=False, **arrays)
 
 
 def require_writable(path: str | os.PathLike[str]) -> None:

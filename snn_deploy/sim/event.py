@@ -131,7 +131,7 @@ class _State:
     def __init__(self, population: Population, plan: Plan, sum_dtype: type, keep: bool) -> None:
         channels, height, width = as_map(population.shape)
         pixels, samples, steps = height * width, plan.samples, plan.steps
-        self.current = np.zeros((samples, steps, pixels, channels), sum_dtype)
+        self.current: Array = np.zeros((samples, steps, pixels, channels), sum_dtype)
         self.host = np.zeros((samples, 1, pixels, channels), np.int64)
         self.membrane = np.zeros((samples, pixels, channels), np.int64)
         self.words = np.zeros((samples, steps, pixels, -(-channels // 64)), np.uint64)

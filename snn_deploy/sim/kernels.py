@@ -9,30 +9,26 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
 
 
-@intrinsic
-def _trailing_zeros(typing_context: Any, word: Any) -> Any:
-    """Index of the lowest set bit of a uint64 that is not zero."""
-    signature = types.uint64(types.uint64)
+def _count_trailing_zeros(typing_context: Any, word: Any) -> Any:
+    """Index of the lowest set bit of a uint64 that is not zero, as one instruction."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        zero_is_poison = context.get_constant(types.boolean, True)
-        return builder.cttz(arguments[0], builder.trunc(zero_is_poison, _bit()))
+        zero_is_undefined = ir.Constant(ir.IntType(1), 1)
+        return builder.cttz(arguments[0], zero_is_undefined)
 
-    return signature, generate
-
-
-def _bit() -> Any:
-    from llvmlite import ir
-
-    return ir.IntType(1)
+    return types.uint64(types.uint64), generate
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+_trailing_zeros: Any = intrinsic(_count_trailing_zeros)
+
+
+@njit(cache=True, nogil=True)
 def accumulate_spikes(
     words: Any,  # uint64 [samples, steps, source pixels, words]
     first: int,
@@ -69,7 +65,7 @@ def accumulate_spikes(
         events[sample] += count
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def accumulate_values(
     values: Any,  # int64 [samples, steps or 1, source pixels, source channels]
     starts: Any,
@@ -99,7 +95,7 @@ def accumulate_values(
             products[sample, step] += count
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def update_neurons(
     current: Any,  # int32 or int64 [samples, steps, P, C]: sums in weight units
     host: Any,  # int64 [samples, steps or 1, P, C]: bias mantissas set by the host

@@ -107,7 +107,7 @@ def synaptic_sum(synapses: Synapses, pool: SumPool | None, source: Array) -> Arr
         lead = _leading_axes(source.shape, weight.shape[1])
     batch, values = source.shape[:lead], source.reshape(-1, *source.shape[lead:])
     exact = np.issubdtype(weight.dtype, np.integer)
-    number = np.dtype(np.float64)
+    number: np.dtype[Any] = np.dtype(np.float64)
     if exact:
         values = values.astype(np.int64)
         bound = (
@@ -126,7 +126,7 @@ def synaptic_sum(synapses: Synapses, pool: SumPool | None, source: Array) -> Arr
     else:
         total = _convolve(synapses, weight, values)
     total = total.reshape(*batch, *total.shape[1:])
-    return total.astype(np.int64) if exact else total
+    return np.asarray(total.astype(np.int64) if exact else total)
 
 
 def _leading_axes(shape: tuple[int, ...], size: int) -> int:
@@ -250,7 +250,7 @@ def run(graph: Graph, plan: Plan) -> Trace:
 def readout(population: Population, spikes: dict[str, Array], membrane: dict[str, Array]) -> Array:
     """Readout of an output population over time (axis 1): spike counts where it spikes."""
     if not isinstance(population.neurons, Integrator):
-        return spikes[population.name].sum(axis=1, dtype=np.int64)
+        return np.asarray(spikes[population.name].sum(axis=1, dtype=np.int64))
     values = membrane[population.name]
     kind = population.neurons.readout
     if kind == "last":

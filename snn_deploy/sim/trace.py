@@ -112,4 +112,4 @@ class Trace:
     def decisions(self) -> NDArray[np.int64]:
         """Index of the largest readout per sample, ties to the lowest; single-output graphs."""
         (output,) = self.output.values()
-        return output.reshape(len(output), -1).argmax(axis=1)
+        return np.asarray(output.reshape(len(output), -1).argmax(axis=1), np.int64)

@@ -23,7 +23,7 @@ class OverTime(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, ...] to [T, B, ...]."""
         out: Tensor = self.module(x.flatten(0, 1))
-        return out.unflatten(0, x.shape[:2])
+        return out.reshape(*x.shape[:2], *out.shape[1:])
 
 
 class SpikingNet(nn.Module):
@@ -61,7 +61,8 @@ class SpikingNet(nn.Module):
 def spike_function(architecture: Architecture) -> SpikeFunction:
     """A new spike function, as the architecture describes it."""
     name, options = architecture.spike
-    return {"asgl": ASGL, "surrogate": SurrogateGradient}[name](**options)
+    functions: dict[str, type[SpikeFunction]] = {"asgl": ASGL, "surrogate": SurrogateGradient}
+    return functions[name](**options)
 
 
 def _build(architecture: Architecture, layer: Layer) -> nn.Module:

@@ -23,6 +23,7 @@ class Recipe:
     ----------
     dataset : name in :data:`snn_deploy.nn.datasets.DATASETS`.
     validation : samples held out of the training split to choose the checkpoint.
+    shift : images are shifted by up to so many pixels each way, at random, in training only.
     architecture : the network.
     epochs, batch, seed : as usual.
     learning_rate, momentum, weight_decay : SGD on the weights, cosine to 0; decay on the weights of
@@ -32,6 +33,7 @@ class Recipe:
 
     dataset: str
     validation: int
+    shift: int
     architecture: Architecture
     epochs: int
     batch: int
@@ -93,7 +95,7 @@ def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
         if not isinstance(data.get(key), dict):
             raise SnnDeployError("SD104", f"a table [{key}] is needed", where=where)
     source, training = data["data"], data["training"]
-    _only(source, {"name", "validation"}, "[data]", where)
+    _only(source, {"name", "validation", "shift"}, "[data]", where)
     _only(training, {*_COUNTS, *_RATES}, "[training]", where)
     if source.get("name") not in DATASETS:
         raise SnnDeployError(
@@ -115,6 +117,7 @@ def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
     return Recipe(
         dataset=source["name"],
         validation=validation,
+        shift=_count(source, "shift", (0, 0, 64), "[data]", where),
         architecture=parse(data["model"], where),
         epochs=counts["epochs"],
         batch=counts["batch"],

@@ -20,7 +20,7 @@ from snn_deploy.sim import kernels
 from snn_deploy.sim.plan import Plan
 from snn_deploy.sim.reference import readout
 from snn_deploy.sim.trace import Record, Trace
-from snn_deploy.synapses import Conv2d, Dense, as_map, axis_reach, pooled_shape
+from snn_deploy.synapses import AxisReach, Conv2d, Dense, as_map, axis_reach, pooled_shape
 
 Array = NDArray[Any]
 
@@ -31,7 +31,7 @@ class SynapseTable:
 
     Entries ``starts[p]`` to ``starts[p + 1]`` of ``pixels`` and ``taps`` are the source pixels that
     reach target pixel p, each once, and the row of ``weights`` to add: [taps, source channels,
-    target channels per group], int32, exponent included.
+    target channels per group], int16 or int64, exponent included.
     """
 
     starts: NDArray[np.int64]
@@ -56,31 +56,46 @@ def synapse_table(graph: Graph, projection: Projection) -> SynapseTable:
     source = graph.shape_of(projection.source)
     synapses = projection.synapses
     vertical, horizontal = axis_reach(synapses, projection.pool, source)
-    width = as_map(source)[2]
+    rows, row_taps, row_sets = _padded(vertical)
+    columns, column_taps, column_sets = _padded(horizontal)
+    # [target rows, target columns, reached rows, reached columns]; -1 where there is none
+    row, column = rows[:, None, :, None], columns[None, :, None, :]
+    reached = (row >= 0) & (column >= 0)
+    pixel = row * as_map(source)[2] + column
+    tap = row_taps[:, None, :, None] * len(column_sets) + column_taps[None, :, None, :]
     kernel = _kernel(projection, pooled_shape(source, projection.pool))
-    groups = synapses.groups if isinstance(synapses, Conv2d) else 1
-    position: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
-    starts, pixels, taps = [0], [], []
-    for row in vertical.taps:
-        for column in horizontal.taps:
-            for y, taps_y in row:
-                for x, taps_x in column:
-                    pixels.append(y * width + x)
-                    taps.append(position.setdefault((taps_y, taps_x), len(position)))
-            starts.append(len(pixels))
-    weights = np.empty((max(len(position), 1), *kernel.shape[2:]), np.int64)
-    weights[:] = 0
-    for (taps_y, taps_x), index in position.items():
-        weights[index] = kernel[np.ix_(taps_y, taps_x)].sum(axis=(0, 1))
+    weights = np.array(
+        [kernel[np.ix_(ys, xs)].sum(axis=(0, 1)) for ys in row_sets for xs in column_sets]
+    )
     weights <<= max(projection.exponent, 0)
     narrow = np.abs(weights).max() < 1 << 15
+    entries = reached.reshape(-1, reached.shape[2] * reached.shape[3]).sum(axis=1)
     return SynapseTable(
-        starts=np.array(starts, np.int64),
-        pixels=np.array(pixels, np.int32),
-        taps=np.array(taps, np.int32),
+        starts=np.concatenate([[0], np.cumsum(entries)]).astype(np.int64),
+        pixels=pixel[reached].astype(np.int32),
+        taps=tap[reached].astype(np.int32),
         weights=weights.astype(np.int16 if narrow else np.int64),
-        channels_per_group=as_map(source)[0] // groups,
+        channels_per_group=as_map(source)[0]
+        // (synapses.groups if isinstance(synapses, Conv2d) else 1),
     )
+
+
+def _padded(
+    reach: AxisReach,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], list[tuple[int, ...]]]:
+    """One axis as arrays [outputs, most inputs]: input index (-1: none) and tap set, and the sets.
+
+    The empty axis of a population that nothing reaches still has one, empty, tap set.
+    """
+    sets = sorted({taps for row in reach.taps for _, taps in row}) or [()]
+    number = {taps: index for index, taps in enumerate(sets)}
+    most = max((len(row) for row in reach.taps), default=0)
+    indices = np.full((len(reach.taps), max(most, 1)), -1, np.int64)
+    taps = np.zeros_like(indices)
+    for output, row in enumerate(reach.taps):
+        for place, (index, through) in enumerate(row):
+            indices[output, place], taps[output, place] = index, number[through]
+    return indices, taps, sets
 
 
 def _kernel(projection: Projection, seen: tuple[int, ...]) -> NDArray[np.int64]:

@@ -58,9 +58,11 @@ def accumulate_spikes(
                             channel = index * 64 + np.int64(_trailing_zeros(word))
                             word &= word - np.uint64(1)
                             base = (channel // channels_per_group) * width
+                            # plain slices: an index that may wrap around would not vectorise
+                            targets = total[base : base + width]
                             weight = weights[tap, channel]
                             for out in range(width):
-                                total[base + out] += weight[out]
+                                targets[out] += weight[out]
                             count += width
         events[sample] += count
 

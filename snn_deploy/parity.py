@@ -132,14 +132,7 @@ def _compare(
         return None if progress is None else lambda done, of: progress(what, done, of)
 
     proof = prove_freeze(load(model), recording, progress=report("freeze proof"))
-    if not proof.holds:
-        raise SnnDeployError(
-            "SD406",
-            f"{proof.violations} spikes and {proof.readout_violations} readouts of the frozen "
-            "network differ from the trained one's beyond rounding",
-            where=str(model),
-            fix="this is a fault of snn-deploy: please report it with the checkpoint",
-        )
+    proof.require(str(model))
     differences, decisions = compare_engines(
         artefact.graph, recording, progress=report("reference against event")
     )

@@ -6,7 +6,7 @@ of one pixel with N channels. Geometry is separable, so everything is said per a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,11 @@ class Conv2d:
 
 
 Synapses = Dense | Conv2d
+
+
+def with_weights(synapses: Synapses, weight: NDArray[Any]) -> Synapses:
+    """The same connectivity with other weights."""
+    return replace(synapses, weight=weight)
 
 
 @dataclass(frozen=True, slots=True)

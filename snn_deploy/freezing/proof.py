@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from snn_deploy.errors import SnnDeployError
 from snn_deploy.freezing.lowering import INPUT, OUTPUT, Lowered, lower
 from snn_deploy.graph import Graph, Population, Projection
 from snn_deploy.packets import Recording
@@ -27,7 +28,7 @@ from snn_deploy.sim import simulate
 from snn_deploy.sim.plan import with_sample_axis
 from snn_deploy.sim.reference import synaptic_sum
 from snn_deploy.sim.trace import Trace
-from snn_deploy.synapses import Conv2d, Dense, Synapses
+from snn_deploy.synapses import with_weights
 
 Array = NDArray[Any]
 
@@ -83,6 +84,17 @@ class FreezeProof:
     def holds(self) -> bool:
         """Whether the graph may stand for the module."""
         return self.violations == 0 and self.readout_violations == 0
+
+    def require(self, where: str) -> None:
+        """Raise SD406 unless the proof holds; ``where`` names the network."""
+        if not self.holds:
+            raise SnnDeployError(
+                "SD406",
+                f"{self.violations} spikes and {self.readout_violations} readouts of the frozen "
+                "network differ from the trained one's beyond rounding",
+                where=where,
+                fix="this is a fault of snn-deploy: please report it with the checkpoint",
+            )
 
 
 def prove_freeze(
@@ -145,14 +157,6 @@ def _module_run(
             handle.remove()
         model.train(training)
     return spikes, readout
-
-
-def _with_weights(synapses: Synapses, change: Callable[[Array], Array]) -> Synapses:
-    """The same connectivity with other weights."""
-    weight = change(synapses.weight)
-    if isinstance(synapses, Dense):
-        return Dense(weight)
-    return Conv2d(weight, synapses.stride, synapses.padding, synapses.dilation, synapses.groups)
 
 
 class _Totals:
@@ -242,7 +246,7 @@ def _tainted(graph: Graph, population: Population, flips: dict[str, Array]) -> A
     for projection in graph.incoming(population.name):
         if graph.is_input(projection.source) or not flips[projection.source].any():
             continue
-        ones = _with_weights(projection.synapses, np.ones_like)
+        ones = with_weights(projection.synapses, np.ones_like(projection.synapses.weight))
         arriving = synaptic_sum(ones, projection.pool, flips[projection.source].astype(float)) > 0
         reached[:, projection.delay :] |= arriving[:, : arriving.shape[1] - projection.delay]
     if population.name in flips:
@@ -261,7 +265,7 @@ def _membrane_and_bound(
     summed = np.zeros_like(after) + np.abs(lowered.magnitude[name])
     terms = 0
     for projection in graph.incoming(name):
-        magnitudes = _with_weights(projection.synapses, np.abs)
+        magnitudes = with_weights(projection.synapses, np.abs(projection.synapses.weight))
         arriving = synaptic_sum(
             magnitudes, projection.pool, _source_magnitude(graph, projection, part, trace)
         )

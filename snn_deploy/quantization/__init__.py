@@ -46,14 +46,13 @@ def quantize(graph: Graph, to: Target | str) -> Graph:
     number_format = chip.require_format()
     checks.check_float(graph)
     inputs = tuple(_input(spec, number_format, chip.id) for spec in graph.inputs)
-    graph = replace(graph, inputs=inputs)
+    graph = replace(graph, inputs=inputs, number_format=number_format)
     quantized = [_population(graph, p, number_format, chip.id) for p in graph.populations]
     found = {p.name: p for q in quantized for p in q.projections}
     integer = replace(
         graph,
         populations=tuple(q.population for q in quantized),
         projections=tuple(found[p.name] for p in graph.projections),
-        number_format=number_format,
     )
     checks.check_integer(integer)
     prove_ranges(integer)

@@ -8,7 +8,6 @@ it exactly; a membrane that did not fire is at most its threshold.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import LIF, Graph, Population, Projection, ResetSubtract
 from snn_deploy.numerics import NumberFormat, multiply_truncate, rounding_shift_right
 from snn_deploy.sim.reference import synaptic_sum
-from snn_deploy.synapses import Conv2d, Dense, Synapses
+from snn_deploy.synapses import with_weights
 
 Integers = NDArray[np.int64]
 
@@ -91,7 +90,7 @@ def population_range(
     low, high, host_low, host_high = zero, zero, zero, zero
     for projection in incoming:
         least, most = sum_range(graph, projection)
-        if graph.is_input(projection.source) and _on_host(graph, projection, number_format):
+        if graph.on_host(projection):
             host_low = host_low + rounding_shift_right(least, -projection.exponent)
             host_high = host_high + rounding_shift_right(most, -projection.exponent)
         else:
@@ -113,12 +112,6 @@ def population_range(
     )
 
 
-def _on_host(graph: Graph, projection: Projection, number_format: NumberFormat) -> bool:
-    return (
-        graph.input(projection.source).kind != "spikes" and number_format.first_layer == "host_bias"
-    )
-
-
 def sum_range(graph: Graph, projection: Projection) -> tuple[Integers, Integers]:
     """Smallest and largest synaptic sum of every target neuron, in mantissas."""
     shape = graph.shape_of(projection.source)
@@ -128,18 +121,12 @@ def sum_range(graph: Graph, projection: Projection) -> tuple[Integers, Integers]
         low, high = np.zeros(shape), np.ones(shape)
     lowest, highest = low.astype(np.int64)[None], high.astype(np.int64)[None]
     weight = projection.synapses.weight.astype(np.int64)
-    up = _same(projection.synapses, np.maximum(weight, 0))
-    down = _same(projection.synapses, np.minimum(weight, 0))
+    up = with_weights(projection.synapses, np.maximum(weight, 0))
+    down = with_weights(projection.synapses, np.minimum(weight, 0))
     pool = projection.pool
     least = synaptic_sum(up, pool, lowest) + synaptic_sum(down, pool, highest)
     most = synaptic_sum(up, pool, highest) + synaptic_sum(down, pool, lowest)
     return least[0], most[0]
-
-
-def _same(synapses: Synapses, weight: NDArray[Any]) -> Synapses:
-    if isinstance(synapses, Dense):
-        return Dense(weight)
-    return Conv2d(weight, synapses.stride, synapses.padding, synapses.dilation, synapses.groups)
 
 
 def _membrane_range(

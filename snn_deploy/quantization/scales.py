@@ -26,7 +26,7 @@ from snn_deploy.graph import (
 )
 from snn_deploy.numerics import Integers, NumberFormat, round_to_integer
 from snn_deploy.quantization.ranges import out_of_range, population_range
-from snn_deploy.synapses import Conv2d, Dense, Synapses
+from snn_deploy.synapses import with_weights
 
 Floats = NDArray[np.float64]
 
@@ -53,7 +53,7 @@ def at_scale(
 ) -> Quantized:
     """Round a population at ``scale``; ``threshold`` is its mantissa where the scale follows it.
 
-    ``graph`` is the float graph, but with quantized inputs.
+    ``graph`` is the float graph, but with quantized inputs and the number format.
     """
     projections = tuple(
         _projection(graph, p, scale, number_format) for p in graph.incoming(population.name)
@@ -106,7 +106,7 @@ def _projection(
     if graph.carries_values(projection):
         step = 1
         factor *= graph.input(projection.source).scale or 1.0
-        if number_format.first_layer == "host_bias":
+        if graph.on_host(projection):
             factor *= 2.0 ** (number_format.fraction_bits - number_format.bias_shift)
             largest = float(np.abs(projection.synapses.weight).max()) * factor
             if largest > 0:
@@ -115,14 +115,16 @@ def _projection(
     mantissas = step * round_to_integer(
         projection.synapses.weight * (factor * 2.0**-exponent) / step
     )
-    return replace(projection, synapses=_same(projection.synapses, mantissas), exponent=exponent)
+    return replace(
+        projection,
+        synapses=with_weights(projection.synapses, _narrow(mantissas)),
+        exponent=exponent,
+    )
 
 
-def _same(synapses: Synapses, weight: Integers) -> Synapses:
-    narrow = weight.astype(np.int16) if np.abs(weight).max(initial=0) < 1 << 15 else weight
-    if isinstance(synapses, Dense):
-        return Dense(narrow)
-    return Conv2d(narrow, synapses.stride, synapses.padding, synapses.dilation, synapses.groups)
+def _narrow(weight: Integers) -> NDArray[Any]:
+    """int16 where that holds the weights."""
+    return weight.astype(np.int16) if np.abs(weight).max(initial=0) < 1 << 15 else weight
 
 
 def misfit(graph: Graph, quantized: Quantized, number_format: NumberFormat) -> str | None:

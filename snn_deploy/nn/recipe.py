@@ -26,6 +26,8 @@ class Recipe:
     shift : images are shifted by up to so many pixels each way, at random, in training only.
     architecture : the network.
     epochs, batch, seed : as usual.
+    threads : CPU threads of torch. Sums depend on it in their last bits, so that a result is the
+        same on machines with more or fewer cores only if it is fixed.
     learning_rate, momentum, weight_decay : SGD on the weights, cosine to 0; decay on the weights of
         synapses only.
     width_learning_rate : Adam on the widths of the spike functions, without decay or schedule.
@@ -38,6 +40,7 @@ class Recipe:
     epochs: int
     batch: int
     seed: int
+    threads: int
     learning_rate: float
     momentum: float
     weight_decay: float
@@ -55,6 +58,7 @@ _COUNTS: dict[str, tuple[int | None, int, int]] = {
     "epochs": (None, 1, 100_000),
     "batch": (64, 1, 1 << 20),
     "seed": (0, 0, (1 << 32) - 1),
+    "threads": (1, 1, 1024),
 }
 _RATES: dict[str, tuple[float, float, float]] = {
     "learning_rate": (0.1, 0.0, 1e3),
@@ -122,6 +126,7 @@ def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
         epochs=counts["epochs"],
         batch=counts["batch"],
         seed=counts["seed"],
+        threads=counts["threads"],
         learning_rate=rates["learning_rate"],
         momentum=rates["momentum"],
         weight_decay=rates["weight_decay"],

@@ -78,7 +78,17 @@ def train(
     """
     if not isinstance(recipe, Recipe):
         recipe = read_recipe(recipe)
-    output = Path(output)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(recipe.threads)
+    try:
+        return _train(recipe, Path(output), progress)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _train(
+    recipe: Recipe, output: Path, progress: Callable[[Epoch], None] | None
+) -> TrainingResult:
     data = DATASETS[recipe.dataset]()
     _check_fit(recipe, data)
     partial = output.with_name(output.name + ".partial")
@@ -194,13 +204,13 @@ class _Run:
             total += loss.item() * len(chosen)
             right += int((out.argmax(1) == self.y[chosen]).sum())
         self.schedule.step()
-        if not np.isfinite(total):
+        judged, validation_loss = evaluate(self.model, *self.validation)
+        if not np.isfinite([total, validation_loss]).all():
             raise SnnDeployError(
                 "SD403",
                 f"the training diverged in epoch {epoch + 1}",
                 fix="lower [training] learning_rate",
             )
-        judged, validation_loss = evaluate(self.model, *self.validation)
         # the loss still tells networks apart when a small validation split is decided without fault
         best = validation_loss < self.best_loss
         if best:

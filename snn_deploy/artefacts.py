@@ -29,7 +29,7 @@ from snn_deploy.graph import LIF, Graph
 from snn_deploy.hardware import Target, target
 from snn_deploy.packets import Recording, cannot_write, read_npz, write_atomically, write_npz
 from snn_deploy.quantization import Range, prove_ranges, quantize
-from snn_deploy.sim import simulate
+from snn_deploy.sim import EngineName, simulate
 from snn_deploy.synapses import Dense
 
 SCHEMA = 1
@@ -229,17 +229,14 @@ def sha256_of(path: Path) -> str:
 
 
 def _stage(output: Path) -> Path:
-    """A temporary folder beside the output, on the same disk."""
+    """A temporary folder on the disk of the output: inside it if it exists, else beside it."""
     if output.exists() and not output.is_dir():
         raise SnnDeployError(
             "SD102", "the output is a file, not a folder", where=str(output), fix="name a folder"
         )
     try:
-        parent = output.resolve().parent
-        if output.is_dir():
-            with tempfile.TemporaryFile(dir=output):
-                pass
-        return Path(tempfile.mkdtemp(prefix=f".{output.name}.partial-", dir=parent))
+        parent = output if output.is_dir() else output.resolve().parent
+        return Path(tempfile.mkdtemp(prefix=".partial-", dir=parent))
     except OSError as error:
         raise cannot_write(output, error) from None
 
@@ -299,7 +296,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text("utf-8"))
         known = manifest["schema"] == SCHEMA and set(manifest["artefacts"]) == {MODEL, RECORDED}
-        known = known and all("sha256" in entry for entry in manifest["artefacts"].values())
+        hashed = [manifest["model"], *manifest["artefacts"].values()]
+        known = known and all(isinstance(entry["sha256"], str) for entry in hashed)
     except FileNotFoundError:
         raise SnnDeployError(
             "SD404",
@@ -309,7 +307,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         ) from None
     except OSError as error:
         raise SnnDeployError("SD101", "cannot read", where=str(path), why=error.strerror) from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         known, manifest = False, {}
     if not known:
         raise SnnDeployError("SD401", "the manifest is not readable", where=str(path))
@@ -339,10 +337,16 @@ def replay_recorded(artefact: Artefact) -> Replay:
         spikes={"": arrays["spikes"]} if "spikes" in arrays else {},
         values={"": arrays["values"]} if "values" in arrays else {},
     )
-    engines = ("reference", "event")
+    engines: tuple[EngineName, ...] = ("reference", "event")
     spikes = 0
     for engine in engines:
-        trace = simulate(artefact.graph, recording, engine=engine, trace=True)  # type: ignore[arg-type]
+        try:
+            trace = simulate(artefact.graph, recording, engine=engine, trace=True)
+        except SnnDeployError as error:
+            raise SnnDeployError(
+                "SD401", "the recorded input does not fit the network", where=str(path),
+                why=error.message,
+            ) from None  # fmt: skip
         found = _recorded(Recording(), trace.spikes, trace.output)
         for name, value in found.items():
             expected = arrays.get(name)

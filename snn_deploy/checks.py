@@ -6,7 +6,8 @@ on the target's grid and inside its widths. Both raise :class:`SnnDeployError` n
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import fields
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from snn_deploy.graph import (
     Integrator,
     Population,
     Projection,
-    ResetSubtract,
+    ResetTo,
 )
 from snn_deploy.numerics import NumberFormat
 from snn_deploy.synapses import Shape
@@ -43,9 +44,21 @@ def check_float(graph: Graph) -> None:
         for name, value in parameters(population).items():
             _require_finite(value, population.name, name, np.float64)
             _require_broadcastable(value, population.shape, population.name, name)
+        _check_float_reset(population)
         decay = population.neurons.decay
         if decay.min() < 0 or decay.max() > 1:
             raise SnnDeployError("SD408", "a decay lies outside [0, 1]", where=population.name)
+
+
+def _check_float_reset(population: Population) -> None:
+    if not isinstance(population.neurons, LIF):
+        return
+    reset = population.neurons.reset
+    amount = reset.value if isinstance(reset, ResetTo) else reset.amount
+    if not np.isfinite(amount):
+        raise SnnDeployError("SD403", "a reset is not finite", where=population.name)
+    if not isinstance(reset, ResetTo) and amount <= 0:
+        raise SnnDeployError("SD408", "a reset must subtract more than 0", where=population.name)
 
 
 def check_integer(graph: Graph) -> None:
@@ -53,6 +66,9 @@ def check_integer(graph: Graph) -> None:
     number_format = graph.number_format
     if number_format is None:
         raise SnnDeployError("SD408", "an integer graph needs a number format")
+    fault = format_fault(number_format)
+    if fault is not None:
+        raise SnnDeployError("SD408", fault, where="number format")
     for spec in graph.inputs:
         _check_input(spec)
         if spec.kind != "spikes":
@@ -61,6 +77,41 @@ def check_integer(graph: Graph) -> None:
         _check_weights(graph, projection, number_format)
     for population in graph.populations:
         _check_neurons(population, number_format)
+
+
+_WIDTHS = {
+    "fraction_bits": (0, 16),
+    "membrane_bits": (8, 32),
+    "decay_bits": (1, 12),
+    "threshold_bits": (1, 31),
+    "threshold_shift": (0, 16),
+    "bias_bits": (2, 32),
+    "bias_shift": (0, 16),
+    "first_layer_weight_bits": (2, 16),
+    "input_bits": (1, 16),
+    "weight_exponent_max": (0, 16),
+    "weight_step": (1, 256),
+    "hop_delay": (0, 1),
+}
+
+
+def format_fault(number_format: NumberFormat) -> str | None:
+    """What is wrong with a number format: types, allowed words, widths; None if nothing is."""
+    hints = get_type_hints(NumberFormat)
+    for field in fields(NumberFormat):
+        value, hint = getattr(number_format, field.name), hints[field.name]
+        words = get_args(hint)
+        if words and value not in words:
+            return f"`{field.name}` = {value!r} must be {' or '.join(words)}"
+        if not words and type(value) is not hint:
+            return f"`{field.name}` = {value!r} must be of type {hint.__name__}"
+    for name, (low, high) in _WIDTHS.items():
+        value = getattr(number_format, name)
+        if not low <= value <= high:
+            return f"`{name}` = {value} is not in [{low}, {high}]"
+    if not -(1 << 15) <= number_format.weight_min < 0 < number_format.weight_max < 1 << 15:
+        return "weights must span zero within 16 bits"
+    return None
 
 
 def parameters(population: Population) -> dict[str, NDArray[Any]]:
@@ -97,11 +148,6 @@ def _require_broadcastable(value: NDArray[Any], shape: Shape, where: str, what: 
 
 
 def _check_input(spec: InputSpec) -> None:
-    numbers = [spec.low, spec.high, *spec.mean.tolist(), *spec.std.tolist()]
-    if spec.scale is not None:
-        numbers.append(spec.scale)
-    if not np.isfinite(numbers).all():
-        raise SnnDeployError("SD403", "input range or normalisation is not finite", where=spec.name)
     if len(spec.shape) not in (1, 3) or min(spec.shape) < 1:
         raise SnnDeployError("SD408", f"an input of shape {spec.shape}", where=spec.name)
     for value in (spec.mean, spec.std):
@@ -109,6 +155,11 @@ def _check_input(spec: InputSpec) -> None:
             raise SnnDeployError(
                 "SD408", "mean and std are one number, or one per channel", where=spec.name
             )
+    numbers = [spec.low, spec.high, *spec.mean.tolist(), *spec.std.tolist()]
+    if spec.scale is not None:
+        numbers.append(spec.scale)
+    if not np.isfinite(numbers).all():
+        raise SnnDeployError("SD403", "input range or normalisation is not finite", where=spec.name)
     if spec.std.min() <= 0 or spec.low > spec.high:
         raise SnnDeployError(
             "SD408", "an input needs std > 0 and a range from low to high", where=spec.name
@@ -118,13 +169,13 @@ def _check_input(spec: InputSpec) -> None:
 def _check_quantized_input(spec: InputSpec, number_format: NumberFormat) -> None:
     if spec.scale is None or spec.scale <= 0:
         raise SnnDeployError("SD408", "an integer graph's values need a scale > 0", where=spec.name)
-    low, high = spec.encoded_range()
-    signed = low.min() < 0
-    limit = (1 << (number_format.input_bits - signed)) - 1
-    if max(-low.min(), high.max()) > limit:
+    bounds = [spec.normalise(np.full(spec.shape, v)) / spec.scale for v in (spec.low, spec.high)]
+    least, most = float(np.rint(bounds[0].min())), float(np.rint(bounds[1].max()))
+    limit = (1 << (number_format.input_bits - (least < 0))) - 1
+    if max(-least, most) > limit:
         raise SnnDeployError(
             "SD202",
-            f"quantized values reach {max(-low.min(), high.max()):.0f}, the format has {limit}",
+            f"quantized values reach {max(-least, most):.0f}, the format has {limit}",
             where=spec.name,
         )
 
@@ -135,8 +186,8 @@ def _require_integer(value: NDArray[Any], where: str, what: str) -> None:
 
 
 def _check_weights(graph: Graph, projection: Projection, number_format: NumberFormat) -> None:
-    weight = projection.synapses.weight
-    _require_integer(weight, projection.name, "weights")
+    _require_integer(projection.synapses.weight, projection.name, "weights")
+    weight = projection.synapses.weight.astype(np.int64)
     if graph.carries_values(projection):
         limit = number_format.first_layer_weight_limit
         low, high, step = -limit, limit, 1
@@ -169,7 +220,8 @@ def _check_neurons(population: Population, number_format: NumberFormat) -> None:
         raise SnnDeployError("SD408", "a population needs a scale > 0", where=population.name)
     if neurons.decay.min() < 0 or neurons.decay.max() > 1 << number_format.decay_bits:
         raise SnnDeployError("SD202", "a decay outside its field", where=population.name)
-    if np.abs(neurons.bias.astype(np.int64)).max() > number_format.bias_limit:
+    limit = number_format.bias_limit
+    if neurons.bias.min() < -limit or neurons.bias.max() > limit:
         raise SnnDeployError(
             "SD202",
             f"a bias exceeds {number_format.bias_bits} bits",
@@ -183,15 +235,12 @@ def _check_neurons(population: Population, number_format: NumberFormat) -> None:
         )
     if neurons.threshold.min() < 0 or neurons.threshold.max() > number_format.threshold_limit:
         raise SnnDeployError("SD202", "a threshold outside its field", where=population.name)
-    if isinstance(neurons.reset, ResetSubtract):
-        if not number_format.soft_reset:
-            raise SnnDeployError(
-                "SD202", "the target has no reset by subtraction", where=population.name
-            )
-        amount = neurons.reset.amount
-    else:
-        amount = neurons.reset.value
-        if amount != 0 and not number_format.soft_reset:
-            raise SnnDeployError("SD202", "the target resets to zero only", where=population.name)
-    if amount != int(amount) or abs(amount) > number_format.membrane_limit:
+    reset = neurons.reset
+    hard = isinstance(reset, ResetTo)
+    amount = reset.value if isinstance(reset, ResetTo) else reset.amount
+    if not number_format.soft_reset and not (hard and amount == 0):
+        what = "resets to zero only" if hard else "has no reset by subtraction"
+        raise SnnDeployError("SD202", f"the target {what}", where=population.name)
+    least = -number_format.membrane_limit if hard else 1
+    if not least <= amount <= number_format.membrane_limit or amount != int(amount):
         raise SnnDeployError("SD202", "a reset outside the membrane's width", where=population.name)

@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+from snn_deploy.checks import format_fault
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.numerics import NumberFormat
 
@@ -224,26 +225,7 @@ def _energy_row(data: dict[str, Any], where: str) -> EnergyRow:
 
 def _number_format(data: dict[str, Any], where: str) -> NumberFormat:
     number_format = NumberFormat(**_typed(data, NumberFormat, where))
-    widths = {
-        "fraction_bits": (0, 16),
-        "membrane_bits": (8, 32),
-        "decay_bits": (1, 12),
-        "threshold_bits": (1, 31),
-        "threshold_shift": (0, 16),
-        "bias_bits": (2, 32),
-        "bias_shift": (0, 16),
-        "first_layer_weight_bits": (2, 16),
-        "input_bits": (1, 16),
-        "weight_exponent_max": (0, 16),
-        "weight_step": (1, 256),
-        "hop_delay": (0, 1),
-    }
-    for name, (low, high) in widths.items():
-        value = getattr(number_format, name)
-        if not low <= value <= high:
-            raise SnnDeployError(
-                "SD104", f"`{name}` = {value} is not in [{low}, {high}]", where=where
-            )
-    if not -(1 << 15) <= number_format.weight_min < 0 < number_format.weight_max < 1 << 15:
-        raise SnnDeployError("SD104", "weights must span zero within 16 bits", where=where)
+    fault = format_fault(number_format)
+    if fault is not None:
+        raise SnnDeployError("SD104", fault, where=where)
     return number_format

@@ -86,7 +86,9 @@ def read_npz(path: Path) -> dict[str, Array]:
         raise SnnDeployError("SD101", "this is a folder, not a recording", where=where) from None
     except PermissionError:
         raise SnnDeployError("SD101", "no permission to read", where=where) from None
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError, KeyError, SyntaxError) as error:
+    except SnnDeployError:
+        raise
+    except Exception as error:  # zipfile, zlib, numpy and the parser raise many kinds
         raise SnnDeployError(
             "SD401",
             "not a readable .npz file",
@@ -157,11 +159,12 @@ def read_recording(path: str | os.PathLike[str]) -> Recording:
     labels = arrays.get("labels")
     if labels is not None:
         first = next(iter([*spikes.values(), *values.values()]))
-        if labels.ndim != 1 or len(labels) != len(first) or labels.dtype.kind not in "iu":
+        samples = len(first) if first.ndim else 0
+        if labels.ndim != 1 or len(labels) != samples or labels.dtype.kind not in "iu":
             raise SnnDeployError(
                 "SD103",
                 f"labels of shape {labels.shape} and type {labels.dtype}: one integer per sample "
-                f"is needed, {len(first)} in all",
+                f"is needed, {samples} in all",
                 where=str(path),
             )
         labels = labels.astype(np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -84,6 +85,8 @@ def verify(
         raise SnnDeployError(
             "SD104", "an accuracy drop needs a model to compare with", fix="--model M --input I"
         )
+    if max_accuracy_drop is not None and not math.isfinite(max_accuracy_drop):
+        raise SnnDeployError("SD104", f"an accuracy drop of {max_accuracy_drop} is no gate")
     artefact = open_artefact(exported)
     if artefact.manifest is None:
         raise SnnDeployError(
@@ -92,7 +95,7 @@ def verify(
     replay = replay_recorded(artefact)
     if model is None or recording is None:
         return Verification(replay, None, None)
-    if _digest_of_model(model) != artefact.manifest.get("model", {}).get("sha256"):
+    if _digest_of_model(model) != artefact.manifest["model"]["sha256"]:
         raise SnnDeployError(
             "SD404",
             "the folder was exported from another checkpoint",

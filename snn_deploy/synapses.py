@@ -57,12 +57,11 @@ class Conv2d:
 
     def target_shape(self, source: Shape) -> Shape:
         """Shape of the target population for a (pooled) source."""
-        channels, height, width = as_map(source)
         out_channels, group_channels, *kernel = self.weight.shape
         if (
             len(source) != 3
             or self.groups < 1
-            or group_channels * self.groups != channels
+            or group_channels * self.groups != source[0]
             or out_channels % self.groups
         ):
             raise SnnDeployError(
@@ -73,7 +72,7 @@ class Conv2d:
         out = tuple(
             (size + 2 * p - d * (k - 1) - 1) // s + 1
             for size, k, s, p, d in zip(
-                (height, width), kernel, self.stride, self.padding, self.dilation, strict=True
+                source[1:], kernel, self.stride, self.padding, self.dilation, strict=True
             )
         )
         if min(out) < 1:

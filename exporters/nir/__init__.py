@@ -6,6 +6,7 @@ that what others simulate and what we simulate cannot drift apart.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from snn_deploy.exporters.nir.metadata import from_data, to_data
 from snn_deploy import checks
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import Graph
+from snn_deploy.packets import write_atomically
 from snn_deploy.quantization import prove_ranges
 
 KEY = "snn_deploy"
@@ -41,7 +43,9 @@ class NirExporter:
         encoded = encode(graph)
         text, arrays = to_data(graph)
         encoded.metadata = {KEY: text, ARRAYS: {str(i): a for i, a in enumerate(arrays)}}
-        nir.write(path, encoded)
+        content = io.BytesIO()  # HDF5 ends the process if the disk is full: we write ourselves
+        nir.write(content, encoded)
+        write_atomically(path, content.getvalue())
 
     def read(self, path: Path) -> Graph:
         """Read the integer graph, and check that the file's tensors are its tensors."""
@@ -60,20 +64,32 @@ class NirExporter:
             listed = [np.asarray(arrays[str(i)]) for i in range(len(arrays))]
             decoded = text.decode("utf-8") if isinstance(text, bytes) else str(text)
             graph = from_data(decoded, listed)
-            checks.check_integer(graph)
-            prove_ranges(graph)
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            # what the description claims must be in the file before anything is made of it
+            difference = _shape_difference(graph, loaded)
+            if difference is None:
+                checks.check_integer(graph)
+                prove_ranges(graph)
+        except (
+            ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError,
+            RecursionError,
+        ) as error:  # fmt: skip
             raise SnnDeployError(
-                "SD401", "the integer network in the file is not readable", where=where,
+                "SD401",
+                "the integer network in the file is not readable",
+                where=where,
                 why=str(error),
-            ) from None  # fmt: skip
+            ) from None
         except SnnDeployError as error:
             raise SnnDeployError(
                 "SD401",
                 f"the integer network in the file is not legal: {error.message}",
                 where=f"{where}: {error.where}" if error.where else where,
             ) from None
-        difference = _difference(encode(graph).to_dict(), loaded.to_dict(), "")
+        if difference is None:
+            try:
+                difference = _difference(encode(graph).to_dict(), loaded.to_dict(), "")
+            except SnnDeployError as error:  # what NIR cannot say was never written to NIR
+                difference = f"{error.where}: {error.message}"
         if difference is not None:
             raise SnnDeployError(
                 "SD405",
@@ -133,9 +149,38 @@ def _inspect(file: h5py.File, size: int, where: str) -> None:
             elif isinstance(item, h5py.Dataset):
                 if item.external or item.is_virtual:
                     raise SnnDeployError("SD402", f"data kept in another file: {name}", where=where)
-                total += item.nbytes
+                total += _text_length(item, size, where) if item.dtype.hasobject else item.nbytes
     if total > min(MAX_BYTES, MAX_EXPANSION * max(size, 1)):
         raise SnnDeployError("SD402", f"{size} bytes that claim to unpack to {total}", where=where)
+
+
+def _text_length(item: h5py.Dataset, size: int, where: str) -> int:
+    """Bytes of a dataset of texts; few texts, and together no longer than the file."""
+    total = 0
+    if item.size is not None and item.size <= MAX_OBJECTS:
+        for index in np.ndindex(item.shape):
+            text = item[index]
+            total += len(text) if isinstance(text, bytes | str) else size + 1
+            if total > size:
+                break
+        else:
+            return total
+    raise SnnDeployError("SD402", f"texts longer than the file: {item.name}", where=where)
+
+
+def _shape_difference(graph: Graph, loaded: nir.NIRGraph) -> str | None:
+    """The first input or population whose shape the file's nodes do not have."""
+    claimed = {"input": graph.inputs[0].shape, "output": graph.shape_of(graph.outputs[0])}
+    claimed |= {f"{p.name}_neurons": p.shape for p in graph.spiking()}
+    for name, shape in claimed.items():
+        node = loaded.nodes.get(name)
+        if isinstance(node, nir.Input | nir.Output):
+            found = tuple(int(n) for n in np.ravel(next(iter(node.input_type.values()))))
+        else:
+            found = getattr(getattr(node, "v_threshold", None), "shape", ())
+        if found != shape:
+            return f"nodes.{name}"
+    return None
 
 
 def _difference(expected: Any, found: Any, path: str) -> str | None:

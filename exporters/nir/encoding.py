@@ -51,6 +51,8 @@ def encode(graph: Graph) -> nir.NIRGraph:
         if isinstance(population.neurons, LIF):
             ends[population.name] = f"{population.name}_neurons"
             nodes[ends[population.name]] = _neurons(population, population.neurons, number_format)
+        elif population.name != output:
+            raise _unsaid("a readout that is not the output", population.name)
         elif (population.neurons.decay != 0).any() or population.neurons.readout != "mean":
             raise _unsaid("a readout other than the mean current", population.name)
     nodes["output"] = nir.Output({"output": np.array(graph.population(output).shape)})

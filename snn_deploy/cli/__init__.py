@@ -70,9 +70,6 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         print("interrupted", file=sys.stderr)
         return Exit.INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone
-        sys.stderr.close()
-        return Exit.OK
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "sklearn"):
             raise

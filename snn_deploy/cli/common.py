@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -22,7 +23,8 @@ exported_argument = click.argument("exported", metavar="FOLDER_OR_FILE")
 
 def print_json(value: Any) -> None:
     """A result as JSON on stdout."""
-    print(json.dumps(plain(value), indent=2, sort_keys=True, allow_nan=False))
+    with _reader_may_leave():
+        print(json.dumps(plain(value), indent=2, sort_keys=True, allow_nan=False), flush=True)
 
 
 def show(*items: Any) -> None:
@@ -30,8 +32,19 @@ def show(*items: Any) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
-    for item in items:
-        console.print(item, markup=not isinstance(item, str))
+    with _reader_may_leave():
+        for item in items:
+            console.print(item, markup=not isinstance(item, str))
+        sys.stdout.flush()
+
+
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """Drop what is left to print when the reader of a pipe has gone; the exit code stands."""
+    try:
+        yield
+    except (BrokenPipeError, SystemExit):  # rich turns the one into the other
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def talk(text: str) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -236,6 +236,11 @@ class _Totals:
         )
 
 
+def _weighing(projection: Projection, weight: Array) -> Projection:
+    """The same projection with other weights."""
+    return replace(projection, synapses=with_weights(projection.synapses, weight))
+
+
 def _tainted(graph: Graph, population: Population, flips: dict[str, Array]) -> Array:
     """Neurons and timesteps that an earlier flip may have changed: bool [B, T, *shape].
 
@@ -246,8 +251,9 @@ def _tainted(graph: Graph, population: Population, flips: dict[str, Array]) -> A
     for projection in graph.incoming(population.name):
         if graph.is_input(projection.source) or not flips[projection.source].any():
             continue
-        ones = with_weights(projection.synapses, np.ones_like(projection.synapses.weight))
-        arriving = synaptic_sum(ones, projection.pool, flips[projection.source].astype(float)) > 0
+        ones = _weighing(projection, np.ones_like(projection.synapses.weight))
+        shape = graph.shape_of(projection.source)
+        arriving = synaptic_sum(ones, shape, flips[projection.source].astype(float)) > 0
         reached[:, projection.delay :] |= arriving[:, : arriving.shape[1] - projection.delay]
     if population.name in flips:
         reached[:, 1:] |= flips[population.name][:, :-1]
@@ -265,9 +271,11 @@ def _membrane_and_bound(
     summed = np.zeros_like(after) + np.abs(lowered.magnitude[name])
     terms = 0
     for projection in graph.incoming(name):
-        magnitudes = with_weights(projection.synapses, np.abs(projection.synapses.weight))
+        magnitudes = _weighing(projection, np.abs(projection.synapses.weight))
         arriving = synaptic_sum(
-            magnitudes, projection.pool, _source_magnitude(graph, projection, part, trace)
+            magnitudes,
+            graph.shape_of(projection.source),
+            _source_magnitude(graph, projection, part, trace),
         )
         summed[:, projection.delay :] += arriving[:, : after.shape[1] - projection.delay]
         window = 1 if projection.pool is None else int(np.prod(projection.pool.kernel))

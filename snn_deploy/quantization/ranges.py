@@ -7,7 +7,7 @@ it exactly; a membrane that did not fire is at most its threshold.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,12 +121,15 @@ def sum_range(graph: Graph, projection: Projection) -> tuple[Integers, Integers]
         low, high = np.zeros(shape), np.ones(shape)
     lowest, highest = low.astype(np.int64)[None], high.astype(np.int64)[None]
     weight = projection.synapses.weight.astype(np.int64)
-    up = with_weights(projection.synapses, np.maximum(weight, 0))
-    down = with_weights(projection.synapses, np.minimum(weight, 0))
-    pool = projection.pool
-    least = synaptic_sum(up, pool, lowest) + synaptic_sum(down, pool, highest)
-    most = synaptic_sum(up, pool, highest) + synaptic_sum(down, pool, lowest)
-    return least[0], most[0]
+
+    def total(part: Integers, values: Integers) -> Integers:
+        same = replace(projection, synapses=with_weights(projection.synapses, part))
+        return np.asarray(synaptic_sum(same, shape, values)[0])
+
+    up, down = np.maximum(weight, 0), np.minimum(weight, 0)
+    least = total(up, lowest) + total(down, highest)
+    most = total(up, highest) + total(down, lowest)
+    return least, most
 
 
 def _membrane_range(

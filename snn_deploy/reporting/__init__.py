@@ -31,6 +31,8 @@ def joules(picojoules: float | None) -> str:
         return "unset"
     if picojoules == 0:
         return "0 pJ"
+    if picojoules >= 999.5e12:
+        return f"{picojoules / 1e12:,.0f} J"
     for size, unit in _SMALL:
         if round_to(picojoules / size, 3) >= 1 or unit == "pJ":
             return f"{round_to(picojoules / size, 3):#.3g} {unit}".replace(". ", " ")

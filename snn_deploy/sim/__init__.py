@@ -12,7 +12,7 @@ from snn_deploy.sim import reference
 from snn_deploy.sim.plan import Plan, Timing, plan, steps_of, with_sample_axis
 from snn_deploy.sim.trace import Record, Trace
 
-__all__ = ["Progress", "Record", "Trace", "simulate", "simulate_batches"]
+__all__ = ["EngineName", "Progress", "Record", "Trace", "simulate", "simulate_batches"]
 
 EngineName = Literal["event", "reference"]
 Progress = Callable[[int, int], None]

@@ -18,7 +18,7 @@ from snn_deploy.graph import LIF, Graph, Integrator, Population, Projection, Res
 from snn_deploy.numerics import NumberFormat
 from snn_deploy.sim.plan import Plan
 from snn_deploy.sim.trace import Record, Trace
-from snn_deploy.synapses import Conv2d, Dense, SumPool, Synapses
+from snn_deploy.synapses import Conv2d, Dense, Shape
 
 Array = NDArray[Any]
 
@@ -95,17 +95,16 @@ class IntegerArithmetic:
         return membrane > shifted if self.format.comparator == ">" else membrane >= shifted
 
 
-def synaptic_sum(synapses: Synapses, pool: SumPool | None, source: Array) -> Array:
-    """Sum of weights times source, per target neuron, without exponent.
+def synaptic_sum(projection: Projection, shape: Shape, source: Array) -> Array:
+    """Sum of weights times source, per target neuron, without exponent and delay.
 
-    ``source`` is [..., *source shape] (bool, int64 or float64); returns [..., *target shape],
-    int64 for integer weights and sources, else float64.
+    ``source`` is [..., *shape] (bool, int64 or float64), ``shape`` that of the projection's source;
+    returns [..., *target shape], int64 for integer weights, else float64.
     """
+    synapses, pool = projection.synapses, projection.pool
     weight = synapses.weight
-    lead = source.ndim - (3 if isinstance(synapses, Conv2d) or pool is not None else 1)
-    if isinstance(synapses, Dense) and pool is None:
-        lead = _leading_axes(source.shape, weight.shape[1])
-    batch, values = source.shape[:lead], source.reshape(-1, *source.shape[lead:])
+    batch = source.shape[: source.ndim - len(shape)]
+    values = source.reshape(-1, *shape)
     exact = np.issubdtype(weight.dtype, np.integer)
     number: np.dtype[Any] = np.dtype(np.float64)
     if exact:
@@ -127,14 +126,6 @@ def synaptic_sum(synapses: Synapses, pool: SumPool | None, source: Array) -> Arr
         total = _convolve(synapses, weight, values)
     total = total.reshape(*batch, *total.shape[1:])
     return np.asarray(total.astype(np.int64) if exact else total)
-
-
-def _leading_axes(shape: tuple[int, ...], size: int) -> int:
-    """How many axes of a Dense source are batch axes: the rest multiplies up to ``size``."""
-    for lead in range(len(shape) - 1, -1, -1):
-        if int(np.prod(shape[lead:])) == size:
-            return lead
-    raise ValueError(f"a source of shape {shape} does not end in {size} neurons")
 
 
 def _convolve(synapses: Conv2d, weight: Array, values: Array) -> Array:
@@ -179,7 +170,7 @@ def run(graph: Graph, plan: Plan) -> Trace:
         updates[population.name] = np.zeros(samples, np.int64)
 
     constant = {
-        p.name: synaptic_sum(p.synapses, p.pool, plan.inputs[p.source])
+        p.name: synaptic_sum(p, graph.shape_of(p.source), plan.inputs[p.source])
         for p in graph.projections
         if graph.carries_values(p) and graph.input(p.source).kind == "constant"
     }
@@ -195,7 +186,7 @@ def run(graph: Graph, plan: Plan) -> Trace:
             source = plan.inputs[projection.source][:, then]
         else:
             source = spikes[projection.source][:, then]
-        return synaptic_sum(projection.synapses, projection.pool, source)
+        return synaptic_sum(projection, graph.shape_of(projection.source), source)
 
     for step in range(steps):
         for name in (name for group in graph.order for name in group):

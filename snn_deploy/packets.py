@@ -80,7 +80,7 @@ def read_npz(path: Path) -> dict[str, Array]:
             _check_members(archive, where)
         with np.load(path, allow_pickle=False) as file:
             return {name: np.asarray(file[name]) for name in file.files}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise SnnDeployError("SD101", "no such file", where=where) from None
     except IsADirectoryError:
         raise SnnDeployError("SD101", "this is a folder, not a recording", where=where) from None

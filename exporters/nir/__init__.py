@@ -40,6 +40,7 @@ class NirExporter:
     def write(self, graph: Graph, path: Path) -> None:
         """Write an integer graph."""
         checks.check_integer(graph)
+        prove_ranges(graph)
         encoded = encode(graph)
         text, arrays = to_data(graph)
         encoded.metadata = {KEY: text, ARRAYS: {str(i): a for i, a in enumerate(arrays)}}
@@ -112,7 +113,7 @@ def _load(path: Path) -> nir.NIRGraph:
         with h5py.File(path, "r") as file:
             _inspect(file, size, where)
         loaded = nir.read(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise SnnDeployError("SD101", "no such file", where=where) from None
     except SnnDeployError:
         raise

@@ -50,6 +50,8 @@ def encode(graph: Graph) -> nir.NIRGraph:
         # A readout without memory is no node: its current is the output, averaged by the reader.
         if isinstance(population.neurons, LIF):
             ends[population.name] = f"{population.name}_neurons"
+            if ends[population.name] in nodes:
+                raise _unsaid(f"two nodes called {ends[population.name]}", population.name)
             nodes[ends[population.name]] = _neurons(population, population.neurons, number_format)
         elif population.name != output:
             raise _unsaid("a readout that is not the output", population.name)
@@ -123,6 +125,8 @@ def _add_projection(
     def chain(suffix: str, node: nir.NIRNode) -> None:
         nonlocal source
         name = f"{base}_{suffix}"
+        if name in nodes:
+            raise _unsaid(f"two nodes called {name}", projection.name)
         nodes[name] = node
         edges.append((source, name))
         source = name

@@ -135,7 +135,7 @@ def read_data(path: str | os.PathLike[str]) -> Any:
             if sum(m.file_size for m in archive.infolist()) > size:
                 raise _corrupt(where, "it claims to hold more than it does")
         return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise SnnDeployError("SD101", "no such file", where=where) from None
     except IsADirectoryError:
         raise SnnDeployError("SD101", "this is a folder, not a checkpoint", where=where) from None

@@ -79,7 +79,7 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     where = str(path)
     try:
         data = tomllib.loads(Path(path).read_text("utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise SnnDeployError("SD101", "no such file", where=where) from None
     except OSError as error:
         raise SnnDeployError("SD101", "cannot read", where=where, why=error.strerror) from None

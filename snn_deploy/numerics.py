@@ -128,5 +128,13 @@ def rounding_shift_right(value: Integers, bits: int) -> Integers:
 
 
 def round_to_integer(value: NDArray[np.float64]) -> Integers:
-    """Nearest integer of float64 values, ties to even (IEEE 754)."""
+    """Nearest integer of float64 values, ties to even (IEEE 754).
+
+    Raises
+    ------
+    OverflowError
+        If a value has no place among 53-bit integers.
+    """
+    if not np.abs(value).max(initial=0) < 1 << 53:
+        raise OverflowError("a number beyond 53 bits")
     return np.rint(value).astype(np.int64)

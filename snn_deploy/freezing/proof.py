@@ -145,11 +145,12 @@ def _module_run(
     model.eval()
     try:
         # The bound holds for plain sums of products, not for Winograd's algorithm. Entering the
-        # context makes some builds of torch warn of a setting for GPUs, which is not touched.
+        # contexts makes some builds of torch warn of a setting for GPUs, which is not touched.
         with (
             torch.inference_mode(),
             warnings.catch_warnings(action="ignore"),
             torch.backends.mkldnn.flags(enabled=False),
+            torch.backends.nnpack.flags(enabled=False),
         ):
             readout = model(torch.from_numpy(inputs.astype(np.float32))).numpy()
     finally:
@@ -183,7 +184,7 @@ class _Totals:
         flips = {name: spikes[name] != trace.spikes[name] for name in spikes}
         for name in (n for group in graph.order for n in group):
             population = graph.population(name)
-            tainted = _tainted(graph, population, flips)
+            tainted = _tainted(graph, population, flips, trace.membrane[name].shape)
             membrane, bound = _membrane_and_bound(graph, lowered, population, part, trace)
             if name == OUTPUT:
                 self._readout(trace, readout, tainted, bound)
@@ -241,19 +242,20 @@ def _weighing(projection: Projection, weight: Array) -> Projection:
     return replace(projection, synapses=with_weights(projection.synapses, weight))
 
 
-def _tainted(graph: Graph, population: Population, flips: dict[str, Array]) -> Array:
-    """Neurons and timesteps that an earlier flip may have changed: bool [B, T, *shape].
+def _tainted(
+    graph: Graph, population: Population, flips: dict[str, Array], shape: tuple[int, ...]
+) -> Array:
+    """Neurons and timesteps that an earlier flip may have changed: bool of ``shape`` [B, T, ...].
 
     A flip reaches the neurons it projects to in the step it arrives, and stays in their membranes.
     """
-    some = next(iter(flips.values()))
-    reached = np.zeros((*some.shape[:2], *population.shape), bool)
+    reached = np.zeros(shape, bool)
     for projection in graph.incoming(population.name):
         if graph.is_input(projection.source) or not flips[projection.source].any():
             continue
         ones = _weighing(projection, np.ones_like(projection.synapses.weight))
-        shape = graph.shape_of(projection.source)
-        arriving = synaptic_sum(ones, shape, flips[projection.source].astype(float)) > 0
+        source = graph.shape_of(projection.source)
+        arriving = synaptic_sum(ones, source, flips[projection.source].astype(float)) > 0
         reached[:, projection.delay :] |= arriving[:, : arriving.shape[1] - projection.delay]
     if population.name in flips:
         reached[:, 1:] |= flips[population.name][:, :-1]

@@ -91,9 +91,8 @@ def _population(
     scale = _upper_scale(graph, population, number_format)
     why = None
     for _ in range(_SCALE_TRIES):
-        quantized = at_scale(graph, population, scale, number_format)
-        why = misfit(graph, quantized, number_format)
-        if why is None:
+        quantized, why = _attempt(graph, population, scale, number_format)
+        if quantized is not None and why is None:
             return quantized
         scale *= _SCALE_STEP
     raise _unfit(population, why, chip)
@@ -143,13 +142,12 @@ def _at_largest_threshold(
     chip: str,
 ) -> Quantized:
     """Search the largest threshold mantissa whose scale fits, by bisection."""
-    threshold = float(neurons.threshold)
+    threshold = float(neurons.threshold.item())
     unit = threshold * 2.0**number_format.fraction_bits
 
-    def attempt(mantissa: int) -> tuple[Quantized, str | None]:
+    def attempt(mantissa: int) -> tuple[Quantized | None, str | None]:
         scale = firing_level(number_format, mantissa) / unit
-        quantized = at_scale(graph, population, scale, number_format, mantissa)
-        return quantized, misfit(graph, quantized, number_format)
+        return _attempt(graph, population, scale, number_format, mantissa)
 
     fits, best = 0, None
     high = number_format.threshold_limit + 1
@@ -164,6 +162,21 @@ def _at_largest_threshold(
     if best is None:
         raise _unfit(population, why, chip)
     return best
+
+
+def _attempt(
+    graph: Graph,
+    population: Population,
+    scale: float,
+    number_format: NumberFormat,
+    threshold: int | None = None,
+) -> tuple[Quantized | None, str | None]:
+    """A population at this scale, and why it does not fit (None if it does)."""
+    try:
+        quantized = at_scale(graph, population, scale, number_format, threshold)
+    except OverflowError as error:
+        return None, str(error)
+    return quantized, misfit(graph, quantized, number_format)
 
 
 def _unfit(population: Population, why: str | None, chip: str) -> SnnDeployError:

@@ -116,7 +116,10 @@ def sum_range(graph: Graph, projection: Projection) -> tuple[Integers, Integers]
     """Smallest and largest synaptic sum of every target neuron, in mantissas."""
     shape = graph.shape_of(projection.source)
     if graph.is_input(projection.source):
-        low, high = graph.input(projection.source).encoded_range()
+        spec = graph.input(projection.source)
+        low, high = spec.encoded_range()
+        if spec.kind == "graded":  # silent before its first value arrives and after its last
+            low, high = np.minimum(low, 0), np.maximum(high, 0)
     else:
         low, high = np.zeros(shape), np.ones(shape)
     lowest, highest = low.astype(np.int64)[None], high.astype(np.int64)[None]

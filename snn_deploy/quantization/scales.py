@@ -87,7 +87,7 @@ def _fine_thresholds(level: Any, number_format: NumberFormat) -> Integers:
 
     Membranes are integers, so ``v >= ceil(level)`` is exactly ``v >= level``.
     """
-    ceiling = np.ceil(np.asarray(level, np.float64)).astype(np.int64)
+    ceiling = round_to_integer(np.ceil(np.asarray(level, np.float64)))
     return ceiling - (number_format.comparator == ">")
 
 

@@ -122,7 +122,7 @@ def parse(where: str, text: str) -> Target:
     """Read and validate one profile."""
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SnnDeployError("SD104", "not valid TOML", where=where, why=str(error)) from None
     _only(data, {"chip", "energy", "format"}, where)
     chip = _table(data, "chip", where)

@@ -130,9 +130,13 @@ class _Reader:
         return value
 
     def number(self, value: Any, path: str) -> float:
-        if type(value) not in (int, float) or not math.isfinite(value):
-            raise self.fail(path, f"{value!r} must be a finite number")
-        return float(value)
+        try:
+            number = float(value) if type(value) in (int, float) else math.nan
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            raise self.fail(path, f"{str(value)[:40]!r} must be a finite number")
+        return number
 
     def boolean(self, value: Any, path: str) -> bool:
         if type(value) is not bool:
@@ -213,7 +217,7 @@ def _spike(reader: _Reader, data: Any) -> tuple[str, dict[str, Any]]:
     if not isinstance(data, Mapping):
         raise reader.fail(path, "a table is needed")
     function = data.get("function", "asgl")
-    if function not in _SPIKES:
+    if not isinstance(function, str) or function not in _SPIKES:
         raise reader.fail(
             path, f"unknown function {function!r}", f"choose one of: {', '.join(_SPIKES)}"
         )
@@ -236,11 +240,11 @@ def _layers(reader: _Reader, data: list[Any], shape: tuple[int, ...]) -> tuple[L
     layers: list[Layer] = []
     for index, entry in enumerate(data):
         path = f"[model] layers[{index}]"
-        if not isinstance(entry, Mapping) or entry.get("type") not in _TABLES:
+        kind = entry.get("type") if isinstance(entry, Mapping) else None
+        if not isinstance(kind, str) or kind not in _TABLES:
             raise reader.fail(
                 path, "a table with a known `type` is needed", f"types: {', '.join(_TABLES)}"
             )
-        kind = entry["type"]
         options = reader.table({k: v for k, v in entry.items() if k != "type"}, path, _TABLES[kind])
         for key in options:
             if key == "bias":

@@ -19,6 +19,8 @@ from snn_deploy.nn.architecture import parse
 from snn_deploy.nn.models import SpikingNet
 from snn_deploy.packets import Recording, write_atomically
 
+_EXAMPLE_DTYPES = (torch.float32, torch.float64, torch.uint8, torch.int64, torch.bool)
+
 FORMAT = "snn-deploy checkpoint 1"
 
 
@@ -82,22 +84,25 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if not isinstance(state, dict) or not isinstance(text, str):
         raise _corrupt(where, "architecture or weights are missing")
     try:
-        data = json.loads(text)
-    except ValueError:
-        raise _corrupt(where, "the architecture is not readable") from None
-    architecture = parse(data, where)
-    with torch.device("meta"):  # no memory is spent before the file has shown its weights
-        model = SpikingNet(architecture)
-    wanted = {k: v.shape for k, v in model.state_dict().items()}
-    found = {k: getattr(v, "shape", None) for k, v in state.items()}
-    if wanted != found:
-        name = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))[0]
-        raise _corrupt(where, f"weights of {name} do not fit the architecture")
-    for name, value in state.items():
-        # A contiguous tensor is no larger than the bytes read for it, whatever its shape claims.
-        if not isinstance(value, Tensor) or value.is_sparse or not value.is_contiguous():
-            raise _corrupt(where, f"{name} is no plain tensor")
-        if value.is_floating_point() and not torch.isfinite(value).all():
+        architecture = parse(json.loads(text), where)
+        with torch.device("meta"):  # no memory is spent before the file has shown its weights
+            wanted = SpikingNet(architecture).state_dict()
+    except (ValueError, RecursionError, RuntimeError, SnnDeployError) as error:
+        raise _corrupt(where, f"the architecture is not readable: {_reason(error)}") from None
+    example = content.get("example")
+    tensors = [*state.values(), *(example.values() if isinstance(example, dict) else [])]
+    held = sum(v.nbytes for v in tensors if _is_plain(v))
+    if held > Path(path).stat().st_size or not all(map(_is_plain, tensors)):
+        raise _corrupt(where, "it holds something other than plain tensors of its own")
+    for name in sorted(wanted.keys() | {str(key) for key in state}):
+        mine, theirs = wanted.get(name), state.get(name)
+        if (
+            mine is None
+            or theirs is None
+            or (mine.shape, mine.dtype) != (theirs.shape, theirs.dtype)
+        ):
+            raise _corrupt(where, f"weights of {name} do not fit the architecture")
+        if not torch.isfinite(theirs).all():
             raise SnnDeployError(
                 "SD403",
                 f"weights of {name} hold NaN or infinity",
@@ -106,7 +111,19 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             )
     model = SpikingNet(architecture)
     model.load_state_dict(state)
-    return Checkpoint(model.eval(), _example(content.get("example"), where))
+    return Checkpoint(model.eval(), _example(example, where))
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a dense tensor in memory, whose size is that of the bytes read for it."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not value.requires_grad
+        and not value.is_quantized
+        and value.is_contiguous()
+    )
 
 
 def to_bytes(content: dict[str, Any]) -> bytes:
@@ -134,6 +151,8 @@ def read_data(path: str | os.PathLike[str]) -> Any:
                 )
             if sum(m.file_size for m in archive.infolist()) > size:
                 raise _corrupt(where, "it claims to hold more than it does")
+            if archive.testzip() is not None:
+                raise _corrupt(where, "its content does not match its checksums")
         return torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, NotADirectoryError):
         raise SnnDeployError("SD101", "no such file", where=where) from None
@@ -149,7 +168,9 @@ def read_data(path: str | os.PathLike[str]) -> Any:
             why=_reason(error),
             fix="nothing in it was run; save it again with snn_deploy.save(model, path)",
         ) from None
-    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, KeyError) as error:
+    except SnnDeployError:
+        raise
+    except Exception as error:  # zipfile and torch raise many kinds on a broken file
         if _is_pickle(path):
             raise SnnDeployError(
                 "SD402",
@@ -187,11 +208,7 @@ def _corrupt(where: str, why: str) -> SnnDeployError:
 def _example(data: Any, where: str) -> Recording | None:
     if data is None:
         return None
-    if not isinstance(data, dict) or not all(
-        isinstance(k, str) and isinstance(v, Tensor) for k, v in data.items()
-    ):
-        raise _corrupt(where, "the example is not readable")
-    if not all(v.is_contiguous() for v in data.values()):
+    if not isinstance(data, dict) or not all(v.dtype in _EXAMPLE_DTYPES for v in data.values()):
         raise _corrupt(where, "the example is not readable")
     arrays = {k: v.numpy() for k, v in data.items()}
     labels = arrays.pop("labels", None)

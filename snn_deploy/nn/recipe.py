@@ -56,7 +56,7 @@ class Recipe:
 # name: (default or None if required, smallest, largest)
 _COUNTS: dict[str, tuple[int | None, int, int]] = {
     "epochs": (None, 1, 100_000),
-    "batch": (64, 1, 1 << 20),
+    "batch": (64, 2, 1 << 20),  # batch statistics need two samples
     "seed": (0, 0, (1 << 32) - 1),
     "threads": (1, 1, 1024),
 }
@@ -83,7 +83,7 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
         raise SnnDeployError("SD101", "no such file", where=where) from None
     except OSError as error:
         raise SnnDeployError("SD101", "cannot read", where=where, why=error.strerror) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SnnDeployError("SD104", "not valid TOML", where=where, why=str(error)) from None
     return parse_recipe(data, where)
 
@@ -101,7 +101,7 @@ def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
     source, training = data["data"], data["training"]
     _only(source, {"name", "validation", "shift"}, "[data]", where)
     _only(training, {*_COUNTS, *_RATES}, "[training]", where)
-    if source.get("name") not in DATASETS:
+    if not isinstance(source.get("name"), str) or source["name"] not in DATASETS:
         raise SnnDeployError(
             "SD104",
             f"[data] name: unknown data set {source.get('name')!r}",

@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+_LARGEST_LOG = 60.0
+
 
 def heaviside(x: Tensor) -> Tensor:
     """1 where ``x >= 0``, else 0, in the dtype of ``x``."""
@@ -42,7 +44,8 @@ class SpikeFunction(nn.Module):
     @property
     def width(self) -> Tensor:
         """The width, a scalar tensor."""
-        return self.log_width.exp()
+        # exp of less than -87 is 0 in float32, which no width may be
+        return self.log_width.clamp(-_LARGEST_LOG, _LARGEST_LOG).exp()
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes of ``x`` = membrane minus threshold, same shape and dtype."""

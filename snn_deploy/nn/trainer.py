@@ -93,6 +93,12 @@ def _train(
     _check_fit(recipe, data)
     partial = output.with_name(output.name + ".partial")
     require_writable(output)
+    recording = output.with_name(f"{recipe.dataset}-test.npz")
+    if output == recording:
+        raise SnnDeployError(
+            "SD102", f"{recording.name} is the recording's name", where=str(output),
+            fix="give the network another name",
+        )  # fmt: skip
     run = _Run(recipe, data)
     start = run.resume(partial)
     for epoch in range(start, recipe.epochs):
@@ -102,7 +108,6 @@ def _train(
             progress(report)
     run.model.load_state_dict(run.best_state)
     test = Recording(values={"": data.test}, labels=data.test_labels)
-    recording = output.with_name(f"{recipe.dataset}-test.npz")
     write_npz(recording, test.arrays())
     save(run.model, output, example=test.head(EXAMPLES))
     partial.unlink(missing_ok=True)
@@ -240,8 +245,8 @@ class _Run:
         """Continue from an interrupted run of the same recipe; returns the epochs already done."""
         if not partial.is_file():
             return 0
-        state = read_data(partial)
         try:
+            state = read_data(partial)
             if state["recipe"] != self.recipe.digest():
                 raise SnnDeployError(
                     "SD104",
@@ -249,21 +254,25 @@ class _Run:
                     where=str(partial),
                     fix="finish it with its own recipe, or delete the file",
                 )
+            best = state["best"]
+            self.model.load_state_dict(best["state"])  # they must fit, too
+            self.best_state = best["state"]
+            self.best_loss, self.best_accuracy = float(best["loss"]), float(best["accuracy"])
+            self.best_epoch = int(best["epoch"])
             self.model.load_state_dict(state["model"])
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(saved)
             self.schedule.load_state_dict(json.loads(state["schedule"]))
             torch.set_rng_state(state["random"])
-            self.best_state = state["best"]["state"]
-            self.best_loss = float(state["best"]["loss"])
-            self.best_accuracy = float(state["best"]["accuracy"])
-            self.best_epoch = int(state["best"]["epoch"])
             return int(state["epochs_done"])
-        except (KeyError, TypeError, ValueError, RuntimeError):
+        except Exception as error:  # torch raises many kinds on a state that does not fit
+            if isinstance(error, SnnDeployError) and error.code == "SD104":
+                raise
             raise SnnDeployError(
                 "SD401",
                 "the interrupted run cannot be read",
                 where=str(partial),
+                why=str(error).splitlines()[0] if str(error) else type(error).__name__,
                 fix="delete the file and train from the start",
             ) from None
 

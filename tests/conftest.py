@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import HealthCheck, settings
+
+# Tests run side by side, one thread each. torch reads this when it is first imported.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 settings.register_profile(
     "repeatable",

@@ -87,7 +87,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         architecture = parse(json.loads(text), where)
         with torch.device("meta"):  # no memory is spent before the file has shown its weights
             wanted = SpikingNet(architecture).state_dict()
-    except (ValueError, RecursionError, RuntimeError, SnnDeployError) as error:
+    except SnnDeployError as error:
+        raise SnnDeployError(
+            "SD401", error.message, where=where, why="the checkpoint describes no network"
+        ) from None
+    except (ValueError, RecursionError, RuntimeError) as error:
         raise _corrupt(where, f"the architecture is not readable: {_reason(error)}") from None
     example = content.get("example")
     tensors = [*state.values(), *(example.values() if isinstance(example, dict) else [])]

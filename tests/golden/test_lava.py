@@ -1,7 +1,8 @@
-"""Both engines equal Intel's Lava, step by step; ``make_lava_goldens.py`` tells of the recordings."""
+"""Both engines equal Intel's Lava at every step; see make_lava_goldens.py for the recordings."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def _network(lava: dict[str, NDArray[Any]], layers: int) -> Graph:
         populations=tuple(populations),
         projections=tuple(
             Projection(source=source, target=target, synapses=_synapses(lava, layer))
-            for layer, (source, target) in enumerate(zip(names, names[1:], strict=False))
+            for layer, (source, target) in enumerate(pairwise(names))
         ),
         outputs=(names[-1],),
         number_format=LOIHI2,

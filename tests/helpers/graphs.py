@@ -7,32 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from snn_deploy.graph import (
-    LIF,
-    Graph,
-    InputSpec,
-    Integrator,
-    Neurons,
-    Population,
-    Projection,
-    Reset,
-    ResetSubtract,
-    ResetTo,
-)
+from snn_deploy.graph import Graph, InputSpec, Population, Projection
 from snn_deploy.hardware import target
-from snn_deploy.numerics import NumberFormat
 from snn_deploy.packets import Recording
 from snn_deploy.sim import EngineName, Trace, simulate
 from snn_deploy.sim.plan import Timing
 from snn_deploy.synapses import Conv2d, Dense, Pair, Shape, SumPool, Synapses, pooled_shape
-
-Array = NDArray[Any]
+from tests.helpers.numbers import FloatNumbers, IntegerNumbers
 
 LOIHI2 = target("loihi2").require_format()
 GENERIC = target("generic").require_format()
@@ -48,6 +34,8 @@ NARROW = replace(
     hop_delay=1,
 )
 FORMATS = (LOIHI2, GENERIC, NARROW)
+
+KINDS: tuple[Literal["spikes", "constant", "graded"], ...] = ("spikes", "constant", "graded")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,146 +77,10 @@ class Extent:
     samples: int
 
 
-SMALL = Extent(3, (1, 2, 3), 5, (1, 2, 5), 5, 2)
+SMALL = Extent(3, (1, 2, 3, 4), 5, (1, 2, 5), 5, 2)
 MEDIUM = Extent(4, (1, 2, 3, 4), 8, (1, 3, 10), 8, 4)
 # Around the 64 channels of one packed word.
 WIDE = Extent(3, (1, 3, 63, 64, 65, 70), 3, (1, 63, 64, 65, 70), 6, 3)
-
-
-class IntegerNumbers:
-    """Mantissas, parameters and quantized inputs that a number format allows."""
-
-    def __init__(self, draw: st.DrawFn, rng: np.random.Generator, form: NumberFormat) -> None:
-        self.draw, self.rng, self.format = draw, rng, form
-        # What many weights, thresholds and biases are multiples of, so that sums meet thresholds.
-        self.unit = draw(st.integers(1, 20)) * form.weight_step
-
-    def weights(self, shape: Shape, *, values: bool) -> Array:
-        form = self.format
-        low, high, step = form.weight_min, form.weight_max, form.weight_step
-        if values:
-            low, high, step = -form.first_layer_weight_limit, form.first_layer_weight_limit, 1
-        style = self.draw(st.sampled_from(("any", "any", "unit", "few", "low", "high", "zero")))
-        if style == "unit":
-            weight = self.unit * self.rng.integers(-1, 3, shape)
-        elif style == "few":
-            weight = step * self.rng.integers(-2, 3, shape)
-        elif style == "any":
-            weight = step * self.rng.integers(low // step, high // step + 1, shape)
-        else:
-            weight = np.full(shape, {"low": low, "high": high, "zero": 0}[style])
-        return weight.astype(self.draw(st.sampled_from((np.int64, np.int16))))
-
-    def exponent(self, *, host: bool, values: bool) -> int:
-        if host:
-            return self.draw(st.sampled_from((0, -1, -4, -9, -14, -20, -62)))
-        if values:
-            return 0
-        return self.draw(st.integers(0, self.format.weight_exponent_max))
-
-    def _spread(self, shape: Shape, low: int, high: int, *, one: bool = False) -> Array:
-        """Random integers: one, one per channel, or one per neuron."""
-        per_channel = (shape[0], *([1] * (len(shape) - 1)))
-        size = () if one else self.draw(st.sampled_from(((), per_channel, shape)))
-        return np.asarray(self.rng.integers(low, high, size, endpoint=True))
-
-    def _units(self, most: int, shift: int) -> int:
-        """A multiple of the unit, as a mantissa that is shifted left by ``shift``."""
-        count = self.draw(st.integers(0, most))
-        return count * self.unit << max(self.format.fraction_bits - shift, 0)
-
-    def neurons(self, shape: Shape, *, sink: bool) -> Neurons:
-        form = self.format
-        whole = 1 << form.decay_bits
-        low, high = self.draw(st.sampled_from(((0, 0), (whole, whole), (whole // 2,) * 2, (0, whole))))
-        decay = self._spread(shape, low, high)
-        style = self.draw(st.sampled_from(("zero", "unit", "small", "any")))
-        if style == "unit":
-            least = most = min(self._units(3, form.bias_shift), form.bias_limit)
-        else:
-            most = {"zero": 0, "small": min(200, form.bias_limit), "any": form.bias_limit}[style]
-            least = -most
-        bias = self._spread(shape, least, most)
-        if sink:
-            readout = self.draw(st.sampled_from(("sum", "mean", "last", "max")))
-            return Integrator(decay=decay, bias=bias, readout=readout)
-        style = self.draw(st.sampled_from(("unit", "unit", "small", "any", "limit")))
-        if style == "unit":
-            least = most = min(self._units(6, form.threshold_shift), form.threshold_limit)
-        else:
-            least = form.threshold_limit if style == "limit" else 0
-            small = min(4 * form.weight_max, form.threshold_limit)
-            most = small if style == "small" else form.threshold_limit
-        threshold = self._spread(shape, least, most, one=form.threshold_per_population)
-        return LIF(decay=decay, threshold=threshold, bias=bias, reset=self._reset())
-
-    def _reset(self) -> Reset:
-        if not self.format.soft_reset:
-            return ResetTo(0)
-        limit = self.format.membrane_limit
-        amount = self.draw(st.sampled_from((1, self._units(6, 0), 1000, limit)))
-        if self.draw(st.booleans()):
-            return ResetSubtract(max(amount, 1))
-        return ResetTo(amount * self.draw(st.sampled_from((0, 0, 1, -1))))
-
-    def finish(self, spec: InputSpec) -> InputSpec:
-        """Quantize the values of an input, down to two or three levels sometimes."""
-        if spec.kind == "spikes":
-            return spec
-        ends = [spec.normalise(np.full(spec.shape, end)) for end in (spec.low, spec.high)]
-        reach = float(np.abs(ends).max())
-        most = (1 << (self.format.input_bits - bool(ends[0].min() < 0))) - 1
-        levels = self.draw(st.sampled_from((1, 3, most)))
-        return replace(spec, scale=reach / levels if reach else 1.0)
-
-    def statistics(self, channels: int, low: float, high: float) -> tuple[Array, Array]:
-        size = self.draw(st.sampled_from((1, channels)))
-        mean = self.rng.uniform(low, high, size) * self.draw(st.booleans())
-        return mean, self.rng.uniform(0.1, 2.0, size)
-
-    def values(self, shape: Shape, low: float, high: float) -> Array:
-        values = self.rng.uniform(low, high, shape)
-        return np.where(self.rng.random(shape) < 0.2, self.rng.choice((low, high), shape), values)
-
-
-class FloatNumbers:
-    """Multiples of 1/16, of which every sum and product in a few steps is exact in float64."""
-
-    format = None
-
-    def __init__(self, draw: st.DrawFn, rng: np.random.Generator) -> None:
-        self.draw, self.rng = draw, rng
-
-    def weights(self, shape: Shape, *, values: bool) -> Array:
-        return self.rng.integers(-16, 25, shape) / 16
-
-    def exponent(self, *, host: bool, values: bool) -> int:
-        return 0
-
-    def _spread(self, shape: Shape, low: int, high: int) -> Array:
-        per_channel = (shape[0], *([1] * (len(shape) - 1)))
-        size = self.draw(st.sampled_from(((), per_channel, shape)))
-        return np.asarray(self.rng.integers(low, high, size, endpoint=True) / 16)
-
-    def neurons(self, shape: Shape, *, sink: bool) -> Neurons:
-        decay, bias = self._spread(shape, 0, 16), self._spread(shape, -8, 16)
-        if sink:
-            readout = self.draw(st.sampled_from(("sum", "mean", "last", "max")))
-            return Integrator(decay=decay, bias=bias, readout=readout)
-        amount = self.draw(st.integers(1, 24)) / 16
-        resets: tuple[Reset, ...] = (ResetTo(), ResetTo(-amount), ResetSubtract(amount))
-        reset = self.draw(st.sampled_from(resets))
-        return LIF(decay=decay, threshold=self._spread(shape, 1, 48), bias=bias, reset=reset)
-
-    def finish(self, spec: InputSpec) -> InputSpec:
-        return spec
-
-    def statistics(self, channels: int, low: float, high: float) -> tuple[Array, Array]:
-        size = self.draw(st.sampled_from((1, channels)))
-        return self.rng.integers(-4, 5, size) / 4, self.rng.choice((0.5, 1.0, 2.0), size)
-
-    def values(self, shape: Shape, low: float, high: float) -> Array:
-        return low + (high - low) * self.rng.integers(0, 9, shape) / 8
 
 
 def _axis_to(draw: st.DrawFn, size: int, wanted: int) -> tuple[int, int]:
@@ -257,19 +109,17 @@ class Builder:
         self.shapes: dict[str, Shape] = {}  # of everything that may feed a population
 
     def shape(self) -> Shape:
-        if self.draw(st.booleans()):
+        if self.draw(st.integers(0, 2)) == 0:
             return (self.draw(st.sampled_from(self.extent.neurons)),)
         side = st.integers(1, self.extent.side)
         return self.draw(st.sampled_from(self.extent.channels)), self.draw(side), self.draw(side)
 
     def add_input(self) -> None:
         name = f"in{len(self.inputs)}"
-        shape, kind = self.shape(), self.draw(st.sampled_from(("spikes", "constant", "graded")))
+        shape, kind = self.shape(), self.draw(st.sampled_from(KINDS))
         low, high = self.draw(st.sampled_from(((0.0, 1.0), (-1.0, 1.0), (0.0, 4.0), (2.0, 2.0))))
         mean, std = self.numbers.statistics(shape[0], low, high)
-        spec = InputSpec(
-            name=name, kind=kind, shape=shape, low=low, high=high, mean=mean, std=std
-        )
+        spec = InputSpec(name=name, kind=kind, shape=shape, low=low, high=high, mean=mean, std=std)
         self.inputs.append(self.numbers.finish(spec))
         self.shapes[name] = shape
 
@@ -287,7 +137,7 @@ class Builder:
 
     def synapses(self, seen: Shape, *, values: bool) -> Synapses:
         """Synapses to whatever shape they make."""
-        if len(seen) == 1 or self.draw(st.integers(0, 2)) == 0:
+        if len(seen) == 1 or self.draw(st.integers(0, 3)) == 0:
             size = self.draw(st.sampled_from(self.extent.neurons))
             weight = self.numbers.weights((size, int(np.prod(seen))), values=values)
             return Dense(weight)
@@ -347,7 +197,7 @@ class Builder:
         source = self.draw(st.sampled_from(list(self.shapes)))
         shape = self.project(source, name, delay=self.draw(delay))
         others = self._fitting(shape, but=[source])
-        if others and self.draw(st.booleans()):  # a residual or skip connection
+        if self.draw(st.booleans()) and others:  # a residual or skip connection
             other = self.draw(st.sampled_from(others))
             self.project(other, name, wanted=shape, delay=self.draw(delay))
         neurons = self.numbers.neurons(shape, sink=sink)
@@ -415,9 +265,9 @@ def _case(
         builder.add_population(sink=index == count - 1 and draw(st.booleans()))
     if draw(st.booleans()):
         builder.add_loop()
-    length = draw(st.integers(1, extent.steps))
-    fixed = draw(st.booleans())
-    steps = length if fixed else draw(st.integers(1, extent.steps))  # shorter or longer, too
+    lengths = st.sampled_from((1, extent.steps // 2, extent.steps, extent.steps))
+    length, fixed = draw(lengths), draw(st.booleans())
+    steps = length if fixed else draw(lengths)  # the run may be shorter or longer, too
     graph = builder.graph(length if fixed else None)
     return Case(graph, builder.recording(rng, length), steps)
 

@@ -20,8 +20,7 @@ def integers(value: ArrayLike) -> NDArray[np.int64]:
 
 def lif(decay: ArrayLike = 0, threshold: ArrayLike = 100, bias: ArrayLike = 0, **more: Any) -> LIF:
     """LIF neurons of an integer graph."""
-    parameters = {"decay": decay, "threshold": threshold, "bias": bias}
-    return LIF(**{name: integers(value) for name, value in parameters.items()}, **more)
+    return LIF(decay=integers(decay), threshold=integers(threshold), bias=integers(bias), **more)
 
 
 def spike_input(*shape: int, name: str = "in") -> InputSpec:

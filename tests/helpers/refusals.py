@@ -11,8 +11,8 @@ from snn_deploy.errors import SnnDeployError
 
 
 @contextmanager
-def refused(code: str, text: str = "") -> Iterator[None]:
-    """Expect an error of this code, whose text matches ``text`` (a regular expression)."""
+def refused(code: str, text: str | None = None) -> Iterator[None]:
+    """Expect an error of this code, whose text the expression ``text`` matches."""
     with pytest.raises(SnnDeployError, match=text) as caught:
         yield
     assert caught.value.code == code

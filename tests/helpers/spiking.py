@@ -1,0 +1,173 @@
+"""Spiking networks: as data, with weights that make them spike, and inputs that fit them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from torch import nn
+
+from snn_deploy.nn.architecture import Architecture, parse
+from snn_deploy.nn.models import SpikingNet
+from snn_deploy.packets import Recording
+
+Layers = list[dict[str, Any]]
+
+LIF: dict[str, Any] = {"type": "lif"}
+FLATTEN: dict[str, Any] = {"type": "flatten"}
+BATCHNORM: dict[str, Any] = {"type": "batchnorm"}
+
+
+def conv(channels: int, kernel: int = 3, **options: Any) -> dict[str, Any]:
+    return {"type": "conv", "channels": channels, "kernel": kernel, **options}
+
+
+def linear(features: int, **options: Any) -> dict[str, Any]:
+    return {"type": "linear", "features": features, **options}
+
+
+def avgpool(kernel: int = 2) -> dict[str, Any]:
+    return {"type": "avgpool", "kernel": kernel}
+
+
+def architecture(
+    layers: Layers,
+    shape: tuple[int, ...] = (1, 6, 6),
+    *,
+    kind: str = "constant",
+    timesteps: int = 3,
+    threshold: float = 0.5,
+    decay: float = 0.5,
+    spike: dict[str, Any] | None = None,
+    **normalisation: Any,
+) -> Architecture:
+    data = {
+        "timesteps": timesteps,
+        "input": {"kind": kind, "shape": list(shape), **normalisation},
+        "lif": {"threshold": threshold, "decay": decay},
+        "spike": {"function": "asgl"} if spike is None else spike,
+        "layers": layers,
+    }
+    return parse(data, "a test")
+
+
+# Every kind of layer that freezing folds, with a border that the pool drops.
+EVERY_KIND: Layers = [
+    conv(6, padding=1),
+    BATCHNORM,
+    LIF,
+    conv(8, padding=1, bias=True),
+    LIF,
+    avgpool(2),
+    conv(8, 2),
+    BATCHNORM,
+    LIF,
+    FLATTEN,
+    linear(12),
+    BATCHNORM,
+    LIF,
+    linear(5),
+]
+
+
+def every_kind(seed: int = 0) -> SpikingNet:
+    """A network with every kind of layer, in evaluation mode."""
+    return settled(
+        architecture(EVERY_KIND, (2, 7, 7), mean=[0.25, 0.5], std=[0.5, 0.25]), seed=seed
+    )
+
+
+@torch.no_grad()
+def settled(described: Architecture, seed: int = 0, passes: int = 3) -> SpikingNet:
+    """A network with random weights whose batch statistics are run in, in evaluation mode."""
+    torch.manual_seed(seed)
+    net = SpikingNet(described)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.weight.mul_(2)  # enough to make neurons spike where nothing is normalised
+        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.weight.normal_()
+            module.bias.normal_()
+    rng = np.random.default_rng(seed)
+    net.train()
+    for _ in range(passes):
+        net(as_tensor(described, random_input(described, rng, 8)))
+    return net.eval()
+
+
+def random_input(described: Architecture, rng: np.random.Generator, samples: int) -> Recording:
+    """Spikes, or values that fill the declared range."""
+    shape = described.input_shape
+    if described.input_kind == "spikes":
+        spikes = rng.random((samples, described.timesteps, *shape)) < 0.4
+        return Recording(spikes={"": spikes.astype(np.uint8)})
+    values = rng.uniform(described.low, described.high, (samples, *shape))
+    return Recording(values={"": values.astype(np.float32)})
+
+
+def as_tensor(described: Architecture, recording: Recording) -> torch.Tensor:
+    """What a network is fed of a recording."""
+    held = recording.spikes if described.input_kind == "spikes" else recording.values
+    return torch.from_numpy(held[""].astype(np.float32))
+
+
+@st.composite
+def architectures(draw: st.DrawFn) -> Architecture:
+    """Small networks of every kind that an architecture can describe.
+
+    Normalisation is in multiples of 1/16, so that float32 and float64 hold the same numbers.
+    """
+    is_map = draw(st.integers(0, 3)) > 0
+    shape: tuple[int, ...] = (draw(st.integers(1, 6)),)
+    if is_map:
+        shape = (draw(st.integers(1, 3)), draw(st.integers(4, 8)), draw(st.integers(4, 8)))
+    layers = _conv_blocks(draw, shape[1:]) if is_map else []
+    for _ in range(draw(st.integers(0, 1 if is_map else 2))):
+        layers.append(linear(draw(st.integers(1, 6)), bias=draw(st.booleans())))
+        layers += [BATCHNORM, LIF] if draw(st.booleans()) else [LIF]
+    layers.append(linear(draw(st.integers(2, 4)), bias=draw(st.booleans())))
+    kind = draw(st.sampled_from(("constant", "spikes")))
+    normalisation: dict[str, Any] = {}
+    if kind == "constant":
+        sixteenths = st.integers(1, 40).map(lambda n: n / 16)
+        low = draw(st.sampled_from((0.0, -1.0)))
+        normalisation = {"low": low, "high": low + draw(sixteenths)}
+        for name, offset in (("mean", -1.0), ("std", 0.0)):
+            size = draw(st.sampled_from((1, shape[0])))
+            normalisation[name] = [draw(sixteenths) + offset for _ in range(size)]
+    return architecture(
+        layers,
+        shape,
+        kind=kind,
+        timesteps=draw(st.integers(1, 6)),
+        threshold=draw(st.sampled_from((0.25, 0.3, 0.5, 1.0, 1.7))),
+        decay=draw(st.sampled_from((0.0, 0.25, 0.5, 0.7, 0.9))),
+        **normalisation,
+    )
+
+
+def _conv_blocks(draw: st.DrawFn, extents: tuple[int, ...]) -> Layers:
+    """Up to two convolutions with what may follow them, and the flattening after them."""
+    layers: Layers = []
+    for _ in range(draw(st.integers(0, 2))):
+        padding = draw(st.integers(0, 2))
+        kernel = draw(st.integers(1, min(3, *(n + 2 * padding for n in extents))))
+        stride = draw(st.integers(1, 2))
+        layers.append(
+            conv(
+                draw(st.integers(1, 4)),
+                kernel,
+                stride=stride,
+                padding=padding,
+                bias=draw(st.booleans()),
+            )
+        )
+        extents = tuple((n + 2 * padding - kernel) // stride + 1 for n in extents)
+        layers += [BATCHNORM, LIF] if draw(st.booleans()) else [LIF]
+        pool = draw(st.integers(1, min(3, *extents)))
+        if pool > 1:
+            layers.append(avgpool(pool))
+            extents = tuple(n // pool for n in extents)
+    return [*layers, FLATTEN]

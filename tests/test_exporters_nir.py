@@ -1,0 +1,407 @@
+"""NIR files: lossless both ways, true to what others simulate, refused when tampered with."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from snn_deploy.exporters.nir import exporter
+from snn_deploy.exporters.nir.metadata import to_data
+from torch.nn.functional import avg_pool2d, conv2d
+
+from snn_deploy.checks import check_integer
+from snn_deploy.errors import SnnDeployError
+from snn_deploy.graph import (
+    LIF,
+    Graph,
+    InputSpec,
+    Integrator,
+    Neurons,
+    Population,
+    Projection,
+    ResetSubtract,
+    ResetTo,
+)
+from snn_deploy.packets import Recording
+from snn_deploy.quantization import prove_ranges
+from snn_deploy.synapses import Conv2d, Dense, SumPool, Synapses, pooled_shape
+from tests.helpers.graphs import GENERIC, LOIHI2, Case
+from tests.helpers.nets import dense, integers, lif, one_layer, population, spike_input
+from tests.helpers.refusals import refused
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+
+# --- graphs by hand -------------------------------------------------------------------------------
+
+KERNEL = Conv2d(np.ones((2, 1, 3, 3), np.int64), padding=(1, 1))
+MAP = spike_input(1, 3, 3)
+
+
+def integrator(decay: int = 0, **more: Any) -> Integrator:
+    return Integrator(decay=integers(decay), bias=integers(0), **more)
+
+
+def chain(*names: str, spec: InputSpec | None = None, **more: Any) -> Graph:
+    """Populations of two neurons, one behind the other."""
+    spec = spec or spike_input(2)
+    ends = (spec.name, *names)
+    options: dict[str, Any] = {"outputs": names[-1:], "number_format": GENERIC, "timesteps": 2}
+    return Graph(
+        inputs=(spec,),
+        populations=tuple(population(name, 2) for name in names),
+        projections=tuple(dense(a, b, 2, 2) for a, b in zip(ends, names, strict=False)),
+        **options | more,
+    )
+
+
+# --- random graphs that NIR can say ---------------------------------------------------------------
+
+
+class Builder:
+    """Draws the structure of a feed-forward graph; a seeded generator fills its arrays."""
+
+    def __init__(self, draw: st.DrawFn, *, exact: bool) -> None:
+        self.draw, self.exact = draw, exact
+        self.rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+        self.format = draw(st.sampled_from((LOIHI2, GENERIC)))
+        self.timesteps = draw(st.integers(1, 4))
+        self.populations: list[Population] = []
+        self.projections: list[Projection] = []
+        self.input = self._input()
+
+    def _input(self) -> InputSpec:
+        kinds = ["spikes", "constant"] + ["graded"] * (self.format.first_layer == "graded")
+        kind = self.draw(st.sampled_from(kinds))
+        side = self.draw(st.integers(3, 6))
+        shape = self.draw(
+            st.sampled_from(((2, side, side + 1), (1, side, side), (2, side, side), (5,)))
+        )
+        if kind == "spikes":
+            return InputSpec(name="in", kind="spikes", shape=shape)
+        scale = 0.25 if self.exact else self.draw(st.floats(0.02, 0.3))
+        return InputSpec(
+            name="in",
+            kind=kind,
+            shape=shape,
+            low=-scale,
+            high=30 * scale,
+            mean=np.array([0.0 if self.exact else 0.1 * scale]),
+            scale=scale,
+        )
+
+    def synapses(self, shape: Shape, wanted: Shape | None, *, values: bool) -> Synapses | None:
+        """Synapses from (pooled) ``shape``, to ``wanted`` if it is given and can be reached."""
+        rng, form = self.rng, self.format
+        most = 40 if values else form.weight_max
+        step = 1 if values else form.weight_step
+
+        def weight(*size: int) -> Array:
+            return step * rng.integers(-most // step, most // step, size, endpoint=True)
+
+        if wanted is not None and len(wanted) == 3:
+            groups = 2 if shape[0] % 2 == wanted[0] % 2 == 0 else 1
+            same = Conv2d(
+                weight(wanted[0], shape[0] // groups, 3, 3), (1, 1), (1, 1), (1, 1), groups
+            )
+            return same if shape[1:] == wanted[1:] else None
+        if len(shape) == 1 or wanted is not None or self.draw(st.integers(0, 2)) == 0:
+            out = self.draw(st.integers(1, 6)) if wanted is None else wanted[0]
+            return Dense(weight(out, int(np.prod(shape))))
+        groups = self.draw(st.sampled_from((1, shape[0])))
+        kernel, dilation = self.draw(st.sampled_from(((1, (1, 1)), (2, (1, 2)), (3, (1, 1)))))
+        return Conv2d(
+            weight(2 * groups, shape[0] // groups, kernel, kernel),
+            stride=self.draw(st.sampled_from(((1, 1), (2, 1)))),
+            padding=self.draw(st.sampled_from(((0, 0), (1, 2)))),
+            dilation=dilation,
+            groups=groups,
+        )
+
+    def project(self, source: str, target: str, wanted: Shape | None = None) -> Shape | None:
+        shape = next(
+            p.shape for p in (self.input, *self.populations) if p.name == source
+        )  # fmt: skip
+        pool = None
+        if wanted is None and len(shape) == 3 and min(shape[1:]) > 3 and self.draw(st.booleans()):
+            pool = SumPool(*self.draw(st.sampled_from((((2, 2), (2, 2)), ((3, 2), (1, 2))))))
+        seen = pooled_shape(shape, pool)
+        values = source == "in" and self.input.kind != "spikes"
+        synapses = self.synapses(seen, wanted, values=values)
+        if synapses is None:
+            return None
+        on_host = values and self.format.first_layer == "host_bias"
+        exponent = 0 if self.exact or not on_host else self.draw(st.sampled_from((0, -3)))
+        self.projections.append(
+            Projection(
+                source=source, target=target, synapses=synapses, pool=pool, exponent=exponent
+            )
+        )
+        return synapses.target_shape(seen)
+
+    def neurons(self, shape: Shape, *, readout: bool) -> Neurons:
+        rng, form = self.rng, self.format
+        per_output = (shape[0], *([1] * (len(shape) - 1)))
+        bias = rng.integers(-100, 100, self.draw(st.sampled_from(((), per_output))))
+        if readout:
+            return Integrator(decay=integers(0), bias=np.asarray(bias), readout="mean")
+        leaks = ((0, 0), (4096, 4096)) if self.exact else ((0, 0), (4096, 4096), (0, 4095))
+        low, high = self.draw(st.sampled_from(leaks))
+        decay = rng.integers(
+            low, high, self.draw(st.sampled_from(((), per_output, shape))), endpoint=True
+        )
+        size = () if form.threshold_per_population else self.draw(st.sampled_from(((), shape)))
+        level = 2 * form.weight_max << form.fraction_bits - form.threshold_shift
+        reset = 0 if not form.soft_reset else self.draw(st.sampled_from((0, 64, -500)))
+        return LIF(
+            decay=np.asarray(decay),
+            threshold=np.asarray(rng.integers(0, level, size)),
+            bias=np.asarray(bias),
+            reset=ResetTo(reset),
+        )
+
+    def case(self) -> Case:
+        count = self.draw(st.sampled_from((1, 2, 3, 4, 4)))
+        for index in range(count):
+            name = f"p{index}"
+            sources = ["in", *(p.name for p in self.populations)]
+            source = self.draw(st.sampled_from(sources))
+            shape = self.project(source, name)
+            assert shape is not None
+            others = [s for s in sources if s != source]
+            if others and self.draw(st.booleans()):
+                self.project(self.draw(st.sampled_from(others)), name, shape)
+            readout = index == count - 1 and self.draw(st.booleans())
+            neurons = self.neurons(shape, readout=readout)
+            self.populations.append(Population(name=name, shape=shape, neurons=neurons, scale=0.5))
+        graph = Graph(
+            inputs=(self.input,),
+            populations=tuple(self.populations),
+            projections=tuple(self.projections),
+            outputs=(self.populations[-1].name,),
+            timesteps=self.timesteps,
+            number_format=self.format,
+        )
+        return Case(graph, self.recording(), self.timesteps)
+
+    def recording(self) -> Recording:
+        spec = self.input
+        time = () if spec.kind == "constant" else (self.timesteps,)
+        size = (2, *time, *spec.shape)
+        if spec.kind == "spikes":
+            return Recording(spikes={"": (self.rng.random(size) < 0.4).astype(np.uint8)})
+        return Recording(values={"": self.rng.uniform(spec.low, spec.high, size)})
+
+
+@st.composite
+def sayable(draw: st.DrawFn, *, exact: bool = False) -> Case:
+    """A provable graph that NIR can say; ``exact`` if its floats are exact in every simulator."""
+    try:
+        case = Builder(draw, exact=exact).case()
+        check_integer(case.graph)
+        prove_ranges(case.graph)
+    except SnnDeployError:
+        assume(False)
+    return case
+
+
+def same_graph(one: Graph, other: Graph) -> bool:
+    (text, arrays), (other_text, others) = to_data(one), to_data(other)
+    return text == other_text and all(
+        a.dtype == b.dtype and np.array_equal(a, b) for a, b in zip(arrays, others, strict=True)
+    )
+
+
+def rewritten(graph: Graph, folder: Path, name: str = "again.nir") -> bytes:
+    exporter.write(graph, folder / name)
+    return (folder / name).read_bytes()
+
+
+@settings(max_examples=40)
+@given(case=sayable())
+def test_round_trip(case: Case) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.nir"
+        exporter.write(case.graph, path)
+        read = exporter.read(path)
+        assert same_graph(read, case.graph)
+        assert rewritten(read, path.parent) == path.read_bytes()
+    before, after = (replace(case, graph=g).run("reference") for g in (case.graph, read))
+    assert before.record.difference(after.record) == 0
+    for name, spikes in before.spikes.items():
+        np.testing.assert_array_equal(spikes, after.spikes[name])
+
+
+def test_what_is_written_can_be_read(tmp_path: Path) -> None:
+    weights = Dense(np.full((1, 3000), 254))
+    graph = one_layer(weights, spike_input(3000), number_format=LOIHI2)
+    with refused("SD203"):
+        exporter.write(graph, tmp_path / "model.nir")
+
+
+def test_same_bytes_from_another_process(tmp_path: Path) -> None:
+    path, other = tmp_path / "model.nir", tmp_path / "elsewhere" / "copy.nir"
+    other.parent.mkdir()
+    exporter.write(chain("a", "b"), path)
+    code = (
+        "import sys; from pathlib import Path; from snn_deploy.exporters.nir import exporter\n"
+        "exporter.write(exporter.read(Path(sys.argv[1])), Path(sys.argv[2]))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path), str(other)], check=True)
+    assert other.read_bytes() == path.read_bytes()
+
+
+# --- what other simulators make of it -------------------------------------------------------------
+
+
+def interpret(
+    graph: nir.NIRGraph, x: Array, fires: Callable[[Array, Array], Array]
+) -> dict[str, Array]:
+    """Output of every node over time, as an independent reader of NIR has it: Euler, dt = 1e-4.
+
+    ``x`` is [T, *shape].
+    """
+    incoming = {name: [a for a, b in graph.edges if b == name] for name in graph.nodes}
+    out: dict[str, Array] = {}
+    for name in TopologicalSorter(incoming).static_order():
+        arriving = sum((out[source] for source in incoming[name]), start=np.zeros(1))
+        out[name] = x if name == "input" else node_output(graph.nodes[name], arriving, fires)
+    return out
+
+
+def node_output(node: nir.NIRNode, x: Array, fires: Callable[[Array, Array], Array]) -> Array:
+    if isinstance(node, nir.Output):
+        return x
+    if isinstance(node, nir.Flatten):
+        assert node.end_dim == -1
+        return x.reshape(*x.shape[: node.start_dim], -1)
+    if isinstance(node, nir.SumPool2d):
+        window = tuple(node.kernel_size.tolist())
+        pooled = avg_pool2d(
+            torch.from_numpy(x), window, tuple(node.stride.tolist()), divisor_override=1
+        )
+        return np.asarray(pooled.numpy())
+    if isinstance(node, nir.Affine):
+        return np.asarray(x @ node.weight.astype(np.float64).T + node.bias.astype(np.float64))
+    if isinstance(node, nir.Conv2d):
+        assert node.groups == 1
+        weight, bias = (torch.from_numpy(v.astype(np.float64)) for v in (node.weight, node.bias))
+        pairs = (tuple(int(n) for n in p) for p in (node.stride, node.padding, node.dilation))
+        return np.asarray(conv2d(torch.from_numpy(x), weight, bias, *pairs).numpy())
+    dt = 1e-4
+    v = np.zeros(x.shape[1:])
+    spikes = np.zeros(x.shape)
+    for step, current in enumerate(x):
+        if isinstance(node, nir.LIF):
+            v = v + dt / node.tau * (node.v_leak - v + node.r * current)
+        else:
+            assert isinstance(node, nir.IF)
+            v = v + dt * node.r * current
+        spikes[step] = fires(v, node.v_threshold)
+        v = np.where(spikes[step], node.v_reset, v)
+    return spikes
+
+
+@pytest.mark.parametrize("fires", [np.greater, np.greater_equal], ids=[">", ">="])
+@settings(max_examples=50)
+@given(case=sayable(exact=True))
+def test_independent_reader_sees_the_same_spikes(
+    case: Case, fires: Callable[[Array, Array], Array]
+) -> None:
+    """Where nothing is truncated and the values lie on the grid, the file says it all."""
+    assert_said(case, fires)
+
+
+def assert_said(case: Case, fires: Callable[[Array, Array], Array]) -> None:
+    """The file makes the independent reader see every spike that the integer network emits."""
+    graph = case.graph
+    assert graph.number_format is not None
+    with tempfile.TemporaryDirectory() as folder:
+        exporter.write(graph, Path(folder) / "model.nir")
+        read = nir.read(Path(folder) / "model.nir")
+    trace = case.run("reference")
+    (spec,) = graph.inputs
+    if spec.kind == "spikes":
+        inputs = case.recording.spikes[""].astype(np.float64)
+    else:
+        inputs = spec.encode(case.recording.values[""]) * spec.scale
+    (output,) = graph.outputs
+    for sample, x in enumerate(inputs):
+        if spec.kind == "constant":
+            x = np.broadcast_to(x, (case.steps, *x.shape)).copy()
+        found = interpret(read, x, fires)
+        for name, spikes in trace.spikes.items():
+            np.testing.assert_array_equal(found[f"{name}_neurons"], spikes[sample])
+        unit = 1 if output in trace.spikes else 2**graph.number_format.fraction_bits
+        np.testing.assert_array_equal(found["output"].sum(0) * unit, trace.output[output][sample])
+
+
+# --- what NIR cannot say --------------------------------------------------------------------------
+
+
+def colliding_names() -> Graph:
+    """``a`` from ``b``, and ``a_from_b``."""
+    ends = (("in", "b", 1), ("in", "a_from_b", -1), ("b", "a", 1), ("a_from_b", "a", 1))
+    return replace(
+        chain("b", "a_from_b", "a"),
+        projections=tuple(
+            Projection(source=a, target=b, synapses=Dense(np.full((2, 2), weight)))
+            for a, b, weight in ends
+        ),
+    )
+
+
+def readout_beside_the_output() -> Graph:
+    """A readout that nobody asked for, and spikes as the output."""
+    graph = chain("a", "b", outputs=("a",))
+    first, second = graph.populations
+    return replace(graph, populations=(first, replace(second, neurons=integrator())))
+
+
+def unsayable() -> Iterator[Any]:
+    two = chain("a", "b")
+    inputs = (*two.inputs, spike_input(2, name="other"))
+    projections = (*two.projections, dense("other", "b", 2, 2))
+    graph = replace(two, inputs=inputs, projections=projections)
+    yield pytest.param(graph, "graph", id="two inputs")
+    yield pytest.param(chain("a", "b", outputs=("a", "b")), "graph", id="two outputs")
+    yield pytest.param(chain("input", "b"), "input", id="population called input")
+    yield pytest.param(chain("output", "b"), "output", id="population called output")
+    graph = replace(two, projections=(two.projections[0], dense("a", "b", 2, 2, delay=1)))
+    yield pytest.param(graph, "a->b", id="delay")
+    graph = replace(two, projections=(*two.projections, dense("a", "a", 2, 2, delay=1)))
+    yield pytest.param(graph, "a->a", id="recurrence")
+    for name, neurons in (
+        ("readout with memory", integrator(7)),
+        ("last readout", integrator(readout="last")),
+        ("sum readout", integrator(readout="sum")),
+        ("reset by subtraction", lif(reset=ResetSubtract(64))),
+        ("some leak, some do not", lif(integers([[[4096]], [[5]]]))),
+        ("bias per neuron", lif(bias=np.arange(18).reshape(2, 3, 3))),
+        ("bias of 25 bits", lif(bias=integers([[[2**24 + 1]], [[0]]]))),
+    ):
+        yield pytest.param(one_layer(KERNEL, MAP, neurons), "p", id=name)
+    yield pytest.param(colliding_names(), "b->a", id="two nodes of one name")
+    yield pytest.param(readout_beside_the_output(), "b", id="readout beside the output")
+    oblong = Conv2d(np.ones((1, 1, 3, 2), np.int64))
+    yield pytest.param(one_layer(oblong, MAP), "p", id="oblong kernel")
+
+
+@pytest.mark.parametrize(("graph", "place"), list(unsayable()))
+def test_what_nir_cannot_say_is_refused(graph: Graph, place: str, tmp_path: Path) -> None:
+    with refused("SD204", rf"(?m)--> {place}$"):
+        exporter.write(graph, tmp_path / "model.nir")
+    assert not list(tmp_path.iterdir())

@@ -141,8 +141,9 @@ def _module_run(
         return hook
 
     handles = [m.register_forward_hook(keep(name)) for name, m in lowered.modules.items()]
-    training = model.training
+    training, threads = model.training, torch.get_num_threads()
     model.eval()
+    torch.set_num_threads(1)  # so that the same ties are found on any number of cores
     try:
         # The bound holds for plain sums of products, not for Winograd's algorithm. Entering the
         # contexts makes some builds of torch warn of a setting for GPUs, which is not touched.
@@ -157,6 +158,7 @@ def _module_run(
         for handle in handles:
             handle.remove()
         model.train(training)
+        torch.set_num_threads(threads)
     return spikes, readout
 
 

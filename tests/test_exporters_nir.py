@@ -325,6 +325,18 @@ def test_independent_reader_sees_the_same_spikes(
     assert_said(case, fires)
 
 
+@pytest.mark.parametrize("fires", [np.greater, np.greater_equal], ids=[">", ">="])
+@pytest.mark.parametrize("decay", [0, 4096])
+@pytest.mark.parametrize("below", [0, 1])
+def test_tie_fires(fires: Callable[[Array, Array], Array], decay: int, below: int) -> None:
+    """A membrane at the threshold fires, one unit below it does not, however ``>`` is read."""
+    neurons = lif(decay, threshold=128, bias=-below)
+    graph = one_layer(Dense(np.ones((2, 2), np.int64)), spike_input(2), neurons)
+    case = Case(graph, Recording(spikes={"": np.ones((1, 1, 2), np.uint8)}), 1)
+    assert case.run("reference").spikes["p"].all() != below
+    assert_said(case, fires)
+
+
 def assert_said(case: Case, fires: Callable[[Array, Array], Array]) -> None:
     """The file makes the independent reader see every spike that the integer network emits."""
     graph = case.graph

@@ -75,8 +75,8 @@ def drop(name: str) -> Change:
     return lambda file: file.__delitem__(name)
 
 
-def edit_edges(file: h5py.File, order: slice) -> None:
-    edges = file["node/edges"][()].tolist()[order]
+def edit_edges(file: h5py.File, order: slice, *more: tuple[str, str]) -> None:
+    edges = [*file["node/edges"][()].tolist()[order], *more]
     del file["node/edges"]
     file.create_dataset("node/edges", data=edges, dtype=h5py.string_dtype())
 
@@ -86,6 +86,7 @@ CHANGES: dict[str, tuple[str, Change]] = {
     # the tensors
     "weight of a convolution": ("SD405", add(f"{NODES}/conv1_synapses/weight", 1e-3)),
     "bias": ("SD405", add(f"{NODES}/conv1_synapses/bias", 1)),
+    "bias of another shape": ("SD405", put(f"{NODES}/conv1_synapses/bias", np.zeros(1))),
     "weight": ("SD405", add(f"{NODES}/output_synapses/weight", 1)),
     "weight, infinite": ("SD405", add(f"{NODES}/output_synapses/weight", np.inf)),
     "weight, not a number": ("SD405", add(f"{NODES}/output_synapses/weight", np.nan)),
@@ -102,6 +103,10 @@ CHANGES: dict[str, tuple[str, Change]] = {
     "node of another type": ("SD405", put(f"{NODES}/conv2_pool/type", "AvgPool2d")),
     "node of no type": ("SD401", put(f"{NODES}/conv2_pool/type", "Spam")),
     "edge gone": ("SD405", lambda f: edit_edges(f, np.s_[1:])),
+    "edge more": (
+        "SD405",
+        lambda f: edit_edges(f, np.s_[:], ("conv1_neurons", "conv1_neurons")),
+    ),
     "edges gone": ("SD401", drop("node/edges")),
     "no graph": ("SD401", put("node/type", "Affine")),
     "no node": ("SD401", lambda f: f.move("node", "other")),

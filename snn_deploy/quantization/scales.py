@@ -92,9 +92,9 @@ def _fine_thresholds(level: Any, number_format: NumberFormat) -> Integers:
 
 
 def _reset(reset: Reset, unit: float) -> Reset:
-    if isinstance(reset, ResetSubtract):
-        return ResetSubtract(round(reset.amount * unit))
-    return ResetTo(round(reset.value * unit))
+    amount = reset.amount if isinstance(reset, ResetSubtract) else reset.value
+    rounded = int(round_to_integer(np.asarray(amount * unit)))
+    return ResetSubtract(rounded) if isinstance(reset, ResetSubtract) else ResetTo(rounded)
 
 
 def _projection(
@@ -145,5 +145,10 @@ def misfit(graph: Graph, quantized: Quantized, number_format: NumberFormat) -> s
         neurons.threshold.max() > number_format.threshold_limit or neurons.threshold.min() < 0
     ):
         return f"thresholds exceed {number_format.threshold_limit}"
+    if isinstance(neurons, LIF):
+        reset = neurons.reset
+        amount = reset.amount if isinstance(reset, ResetSubtract) else reset.value
+        if abs(amount) > number_format.membrane_limit:
+            return f"the reset exceeds +-{number_format.membrane_limit}"
     found = population_range(graph, quantized.population, quantized.projections, number_format)
     return out_of_range(found, number_format)

@@ -302,6 +302,16 @@ def test_batches_and_progress_do_not_change_the_proof(
     assert whole.decisions_changed == int((whole.decisions != out).sum())
 
 
+def test_the_number_of_threads_is_put_back(net: SpikingNet, recording: Recording) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        prove_freeze(net, recording.head(1))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_the_recording_must_fit(net: SpikingNet) -> None:
     with pytest.raises(SnnDeployError):
         prove_freeze(net, Recording(values={"": np.zeros((2, 3))}))

@@ -176,6 +176,22 @@ def test_an_interrupted_run_ends_with_the_same_bits(tmp_path: Path, after: int, 
     assert not partial_of(tmp_path / "parts.pt").exists()
 
 
+def test_an_interrupted_run_remembers_its_best_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_digits: Dataset
+) -> None:
+    """Wrong labels on the validation split make an early epoch the best."""
+    labels = few_digits.train_labels.copy()
+    labels[held_out()] = (labels[held_out()] + 1) % 10
+    data = Dataset(few_digits.train, labels, few_digits.test, few_digits.test_labels, 10)
+    monkeypatch.setitem(DATASETS, "digits", lambda: data)
+    whole = train(recipe(), tmp_path / "whole.pt")
+    interrupt(recipe(), tmp_path / "parts.pt", 3)
+    parts = train(recipe(), tmp_path / "parts.pt")
+    assert whole.best_epoch == parts.best_epoch < 3  # long before the interruption
+    assert whole.validation_accuracy == parts.validation_accuracy
+    assert (tmp_path / "whole.pt").read_bytes() == (tmp_path / "parts.pt").read_bytes()
+
+
 def test_the_seed_decides(tmp_path: Path) -> None:
     states = []
     for number, seed in enumerate((0, 0, 1)):

@@ -400,6 +400,19 @@ def test_what_does_not_fit_is_named(name: str) -> None:
     assert caught.value.fix or code == "SD202"
 
 
+def test_a_reset_that_a_chip_lacks_says_what_to_do() -> None:
+    for reset in (ResetSubtract(0.5), ResetTo(-0.5)):
+        with refused("SD202", "resets membranes to zero only(.|\n)*generic"):
+            quantize(one_layer([[1.0]], reset=reset), "loihi2")
+
+
+@pytest.mark.parametrize("reset", [ResetSubtract(1e30), ResetTo(-1e30), ResetTo(1e12)])
+def test_a_reset_beyond_all_registers(reset: Reset) -> None:
+    with pytest.raises(SnnDeployError) as caught:
+        quantize(one_layer([[1.0]], reset=reset), "generic")
+    assert (caught.value.exit, caught.value.where) == (Exit.UNSUPPORTED, "p")
+
+
 def test_an_integer_graph_is_not_quantized_again() -> None:
     with refused("SD408", "number format"):
         quantize(quantize(one_layer([[1.0]]), "generic"), "generic")

@@ -350,6 +350,8 @@ def test_a_rising_membrane_stops_at_what_does_not_fire() -> None:
     """At most one below the threshold is kept (>=), or the threshold itself (>)."""
     found = proved(one_layer([[1]], lif(decay=4096, threshold=100), timesteps=50))
     assert found.membrane == (0, 99 + 64)
+    leaky = proved(one_layer([[1]], lif(decay=2048, threshold=100), timesteps=50))
+    assert leaky.membrane == (0, 99 // 2 + 64)
     above = proved(one_layer([[2]], lif(decay=4096, threshold=3), timesteps=50, form=LOIHI2))
     assert above.membrane == (0, 3 * 64 + 2 * 64)
 
@@ -419,6 +421,13 @@ def test_without_a_leak_a_membrane_may_fall_for_ever() -> None:
     sink = Integrator(decay=integers(4096), bias=integers(0))
     with refused("SD203", "membrane"):
         prove_ranges(one_layer([[200]], sink, timesteps=None, form=LOIHI2))
+
+
+def test_what_falls_slowly_falls_for_ever_too() -> None:
+    """Too slowly to leave 32 bits in any number of steps that one would try."""
+    graph = one_layer([[-1]], lif(4096, threshold=50), timesteps=None)
+    with refused("SD203", "membrane"):
+        prove_ranges(graph)
 
 
 UNPROVABLE: dict[str, tuple[Graph, str]] = {

@@ -130,8 +130,11 @@ def _narrow(weight: Integers) -> NDArray[Any]:
 def misfit(graph: Graph, quantized: Quantized, number_format: NumberFormat) -> str | None:
     """Why a quantized population does not fit the format, in words; None if it does."""
     neurons = quantized.population.neurons
-    for projection in quantized.projections:
+    real = graph.incoming(quantized.population.name)
+    for projection, before in zip(quantized.projections, real, strict=True):
         weight = projection.synapses.weight
+        if before.synapses.weight.any() and not weight.any():
+            return f"every weight of {projection.name} rounds to zero"
         if graph.carries_values(projection):
             limit = number_format.first_layer_weight_limit
             low, high = -limit, limit

@@ -406,7 +406,7 @@ def test_a_reset_that_a_chip_lacks_says_what_to_do() -> None:
             quantize(one_layer([[1.0]], reset=reset), "loihi2")
 
 
-@pytest.mark.parametrize("reset", [ResetSubtract(1e30), ResetTo(-1e30), ResetTo(1e12)])
+@pytest.mark.parametrize("reset", [ResetSubtract(1e30), ResetTo(-1e30)])
 def test_a_reset_beyond_all_registers(reset: Reset) -> None:
     with pytest.raises(SnnDeployError) as caught:
         quantize(one_layer([[1.0]], reset=reset), "generic")

@@ -238,7 +238,7 @@ def single_projections(draw: st.DrawFn) -> Graph:
     spec = InputSpec(name="in", kind="spikes", shape=shape)
     if kind != "spikes":
         spec = InputSpec(
-            name="in", kind=kind, shape=shape, low=low, high=high, mean=mean, scale=1 / 64
+            name="in", kind=kind, shape=shape, low=low, high=high, mean=mean, scale=1 / 61
         )
     host = kind != "spikes" and form is LOIHI2
     return one_layer(

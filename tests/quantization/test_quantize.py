@@ -343,7 +343,7 @@ def test_an_integrator_is_scaled_by_its_weights() -> None:
 
 def test_the_range_proof_limits_the_scale() -> None:
     """Without a leak the bias adds up over many steps: the scale must leave room for it."""
-    slow = one_layer([[0.01]], decay=1.0, bias=-4.0, timesteps=1000)
+    slow = one_layer([[0.5]], decay=1.0, bias=-4.0, timesteps=1000)
     integer, form = quantized(slow, "loihi2")
     proved = prove_ranges(integer)["p"]
     assert 0.9 * form.membrane_limit < -proved.membrane[0] <= form.membrane_limit
@@ -379,6 +379,7 @@ REFUSED: dict[str, tuple[Graph, str, str, str]] = {
     "graded input": (one_layer([[1.0]], spec=GRADED), "loihi2", "SD202", "input in"),
     "impossible bias": (one_layer([[1.0]], bias=1e4), "loihi2", "SD203", "p"),
     "impossible bias, generic": (one_layer([[1.0]], bias=-1e30), "generic", "SD203", "p"),
+    "a bias that leaves no weights": (one_layer([[1.0]], bias=1e9), "generic", "SD203", "p"),
     "impossible weight": (one_layer([[1.0]], threshold=1e-6), "loihi2", "SD203", "p"),
     "weight beyond all integers": (one_layer([[1.0]], threshold=1e-30), "loihi2", "SD203", "p"),
     "impossible fan-in": (
@@ -406,7 +407,7 @@ def test_a_reset_that_a_chip_lacks_says_what_to_do() -> None:
             quantize(one_layer([[1.0]], reset=reset), "loihi2")
 
 
-@pytest.mark.parametrize("reset", [ResetSubtract(1e30), ResetTo(-1e30)])
+@pytest.mark.parametrize("reset", [ResetSubtract(1e30), ResetTo(-1e30), ResetTo(1e12)])
 def test_a_reset_beyond_all_registers(reset: Reset) -> None:
     with pytest.raises(SnnDeployError) as caught:
         quantize(one_layer([[1.0]], reset=reset), "generic")
@@ -416,3 +417,10 @@ def test_a_reset_beyond_all_registers(reset: Reset) -> None:
 def test_an_integer_graph_is_not_quantized_again() -> None:
     with refused("SD408", "number format"):
         quantize(quantize(one_layer([[1.0]]), "generic"), "generic")
+
+
+def test_weights_that_would_vanish_are_refused() -> None:
+    """Room for a large bias may leave none for the weights: that is no network any more."""
+    drowned = one_layer([[0.01]], decay=1.0, bias=-4.0, timesteps=1000)
+    with refused("SD203", "rounds to zero"):
+        quantize(drowned, "loihi2")

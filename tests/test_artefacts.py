@@ -25,6 +25,7 @@ from snn_deploy.graph import Graph
 from snn_deploy.nn.architecture import parse
 from snn_deploy.nn.models import SpikingNet
 from snn_deploy.packets import read_npz, write_npz
+from snn_deploy.sim import EngineName, Trace, simulate
 from tests.helpers.deploy import Files, make_files, small_net
 from tests.helpers.refusals import refused
 
@@ -112,6 +113,8 @@ def test_without_example_the_input_is_made_up(kind: str, tmp_path: Path) -> None
     save(small_net(kind=kind), tmp_path / "model.pt")
     result = export(tmp_path / "model.pt", "generic", tmp_path / "build")
     assert result.manifest["recorded"]["source"] == "synthetic, seed 0"
+    export(tmp_path / "model.pt", "generic", tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(tmp_path / "build")
     replay = replay_recorded(open_artefact(tmp_path / "build"))
     assert replay.samples == result.manifest["recorded"]["samples"]
     assert replay.spikes > 0
@@ -222,8 +225,10 @@ def test_output_that_cannot_be_written(output: str, files: Files, tmp_path: Path
 def test_target_that_cannot_be_exported_to(
     name: str, code: str, files: Files, tmp_path: Path
 ) -> None:
+    steps: list[str] = []
     with refused(code):
-        export(files.model, name, tmp_path / "build")
+        export(files.model, name, tmp_path / "build", progress=steps.append)
+    assert not steps
     assert not contents(tmp_path)
 
 
@@ -317,6 +322,18 @@ def test_forged_readout_is_found(build: Path) -> None:
     rewrite(build, lambda arrays: arrays["output.expected_output"].__iadd__(1))
     with refused("SD407", "12 values of output.expected_output differ"):
         verify(build)
+
+
+@pytest.mark.parametrize("wrong", ["reference", "event"])
+def test_every_engine_is_asked(wrong: str, files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(*arguments: Any, engine: EngineName, **options: Any) -> Trace:
+        trace = simulate(*arguments, engine=engine, **options)
+        trace.spikes["conv2"][0] ^= engine == wrong
+        return trace
+
+    monkeypatch.setattr(artefacts, "simulate", faulty)
+    with refused("SD407", f"60 values of conv2.expected_spikes differ in engine {wrong}"):
+        replay_recorded(open_artefact(files.build))
 
 
 @pytest.mark.parametrize("name", ["conv1.expected_spikes", "output.expected_output"])

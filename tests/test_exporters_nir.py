@@ -108,9 +108,11 @@ class Builder:
         rng, form = self.rng, self.format
         most = 40 if values else form.weight_max
         step = 1 if values else form.weight_step
+        dtype = self.draw(st.sampled_from((np.int16, np.int64)))
 
         def weight(*size: int) -> Array:
-            return step * rng.integers(-most // step, most // step, size, endpoint=True)
+            drawn = step * rng.integers(-most // step, most // step, size, endpoint=True)
+            return drawn.astype(dtype)
 
         if wanted is not None and len(wanted) == 3:
             groups = 2 if shape[0] % 2 == wanted[0] % 2 == 0 else 1
@@ -332,7 +334,9 @@ def test_tie_fires(fires: Callable[[Array, Array], Array], decay: int, below: in
     """A membrane at the threshold fires, one unit below it does not, however ``>`` is read."""
     neurons = lif(decay, threshold=128, bias=-below)
     graph = one_layer(Dense(np.ones((2, 2), np.int64)), spike_input(2), neurons)
-    case = Case(graph, Recording(spikes={"": np.ones((1, 1, 2), np.uint8)}), 1)
+    case = Case(
+        replace(graph, timesteps=1), Recording(spikes={"": np.ones((1, 1, 2), np.uint8)}), 1
+    )
     assert case.run("reference").spikes["p"].all() != below
     assert_said(case, fires)
 

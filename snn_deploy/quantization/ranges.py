@@ -22,6 +22,7 @@ Integers = NDArray[np.int64]
 
 # Membrane bounds of a network without a fixed number of timesteps converge, or grow for ever.
 _MOST_STEPS = 1 << 17
+_ENDLESS = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,13 @@ def _membrane_range(
     decay = np.broadcast_to(neurons.decay.astype(np.int64), population.shape)
     low = high = np.zeros(population.shape, np.int64)
     lowest, highest = 0, 0
+    if graph.timesteps is None:
+        # without a leak what falls falls for ever; what rises does so unless it fires
+        endless = decay == 1 << number_format.decay_bits
+        falls = endless & (drive_low < 0)
+        rises = endless & (drive_high > 0) & (not isinstance(neurons, LIF))
+        if falls.any() or rises.any():
+            return -_ENDLESS * int(falls.any()), _ENDLESS * int(rises.any())
     for step in range(graph.timesteps or _MOST_STEPS):
         reached_low = multiply_truncate(low, decay, number_format.decay_bits) + drive_low
         reached_high = multiply_truncate(high, decay, number_format.decay_bits) + drive_high
@@ -160,7 +168,7 @@ def _membrane_range(
             break
     else:
         if graph.timesteps is None:
-            highest = max(highest, 1 << 40)  # still growing: not bounded
+            highest = max(highest, _ENDLESS)  # still growing: not bounded
     return lowest, highest
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -469,3 +470,11 @@ def test_the_last_value_that_fits_is_proved() -> None:
 def test_ranges_are_proved_of_integer_graphs() -> None:
     with pytest.raises(ValueError, match="integer"):
         prove_ranges(replace(one_layer([[1]]), number_format=None))
+
+
+def test_what_cannot_be_proved_is_refused_at_once() -> None:
+    """No scale bounds a membrane that falls for ever: the search must not try them step by step."""
+    began = time.monotonic()
+    with refused("SD203", "membrane"):
+        proved(one_layer([[-1]], lif(4096, threshold=50), timesteps=None))
+    assert time.monotonic() - began < 1

@@ -6,14 +6,38 @@ Third parties add a format by declaring an entry point of that group that names 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol
 
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import Graph
+from snn_deploy.synapses import Shape
 
 GROUP = "snn_deploy.exporters"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadOptions:
+    """What a file may leave unsaid.
+
+    Attributes
+    ----------
+    input_bits : 0: the input is spikes; else it is integers of up to so many bits per timestep.
+    input_shape : (C, H, W) or (N,) of the input.
+    """
+
+    input_bits: int = 0
+    input_shape: Shape | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened:
+    """A graph from a file; ``notes`` say what acts otherwise than the file reads."""
+
+    graph: Graph
+    notes: tuple[str, ...] = ()
 
 
 class Exporter(Protocol):
@@ -24,8 +48,8 @@ class Exporter(Protocol):
     def write(self, graph: Graph, path: Path) -> None:
         """Write an integer graph; the same graph gives the same bytes. Raises SD204."""
 
-    def read(self, path: Path) -> Graph:
-        """Read the integer graph back. Raises SD101, SD401, SD402 or SD405."""
+    def open(self, path: Path, options: ReadOptions) -> Opened:
+        """Read a file. Raises SD101, SD401, SD402, SD405, or SD104 for options of no use here."""
 
 
 def exporter(name: str) -> Exporter:

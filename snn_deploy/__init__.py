@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from snn_deploy.energy_model import energy
     from snn_deploy.errors import SnnDeployError
     from snn_deploy.freezing import freeze
+    from snn_deploy.inspection import inspect
     from snn_deploy.nn.checkpoint import load, save
     from snn_deploy.nn.trainer import train
     from snn_deploy.packets import Recording, read_recording
@@ -27,6 +28,7 @@ __all__ = [
     "energy",
     "export",
     "freeze",
+    "inspect",
     "load",
     "open_artefact",
     "quantize",
@@ -43,6 +45,7 @@ _HOME = {
     "energy": "energy_model",
     "export": "artefacts",
     "freeze": "freezing",
+    "inspect": "inspection",
     "load": "nn.checkpoint",
     "open_artefact": "artefacts",
     "quantize": "quantization",

@@ -24,13 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_deploy.errors import SnnDeployError
-from snn_deploy.exporters import exporter, exporter_of
+from snn_deploy.exporters import ReadOptions, exporter, exporter_of
 from snn_deploy.graph import LIF, Graph
 from snn_deploy.hardware import Target, target
 from snn_deploy.packets import Recording, cannot_write, read_npz, write_atomically, write_npz
 from snn_deploy.quantization import Range, prove_ranges, quantize
 from snn_deploy.sim import EngineName, simulate
-from snn_deploy.synapses import Dense
+from snn_deploy.synapses import Dense, Shape
 
 SCHEMA = 1
 MODEL, RECORDED, MANIFEST = "model.nir", "recorded.npz", "manifest.json"
@@ -46,11 +46,15 @@ Step = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Artefact:
-    """An exported network, opened. ``manifest`` is None for a single file."""
+    """An exported network, opened.
+
+    ``manifest`` is None for a single file; ``notes`` say what acts otherwise than the file reads.
+    """
 
     path: Path
     graph: Graph
     manifest: dict[str, Any] | None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -220,8 +224,11 @@ def _describe_population(graph: Graph, name: str, ranges: dict[str, Range]) -> d
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     try:
+        digest = hashlib.sha256()
         with open(path, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+        return digest.hexdigest()
     except FileNotFoundError:
         raise SnnDeployError("SD404", "a file is missing", where=str(path)) from None
     except OSError as error:
@@ -263,21 +270,31 @@ def _verify_in_fresh_process(stage: Path) -> None:
         )
 
 
-def open_artefact(path: str | os.PathLike[str]) -> Artefact:
-    """Open an exported folder (hashes checked) or a single file.
+def open_artefact(
+    path: str | os.PathLike[str], *, input_bits: int = 0, input_shape: Shape | None = None
+) -> Artefact:
+    """Open an exported folder (hashes checked) or a single file, ours or another's.
+
+    Parameters
+    ----------
+    path : folder, ``.nir`` or ``.net``.
+    input_bits, input_shape : what a file may leave unsaid; see
+        :class:`snn_deploy.exporters.ReadOptions`.
 
     Raises
     ------
     SnnDeployError
-        SD101, SD401, SD402, SD404 or SD405.
+        SD101, SD103, SD104, SD204, SD401, SD402, SD404 or SD405.
     """
     path = Path(path)
     if not path.exists():
         raise SnnDeployError(
             "SD101", "no such file or folder", where=str(path), fix="snn-deploy export first"
         )
+    options = ReadOptions(input_bits=input_bits, input_shape=input_shape)
     if not path.is_dir():
-        return Artefact(path, exporter_of(path).read(path), None)
+        opened = exporter_of(path).open(path, options)
+        return Artefact(path, opened.graph, None, opened.notes)
     manifest = _read_manifest(path / MANIFEST)
     for name, entry in manifest["artefacts"].items():
         if sha256_of(path / name) != entry["sha256"]:
@@ -288,8 +305,8 @@ def open_artefact(path: str | os.PathLike[str]) -> Artefact:
                 why="its SHA-256 differs from the manifest's",
                 fix="export again, or copy the whole folder again",
             )
-    graph = exporter("nir").read(path / MODEL)
-    return Artefact(path, graph, manifest)
+    opened = exporter("nir").open(path / MODEL, options)
+    return Artefact(path, opened.graph, manifest, opened.notes)
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

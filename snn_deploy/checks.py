@@ -45,9 +45,11 @@ def check_float(graph: Graph) -> None:
             _require_finite(value, population.name, name, np.float64)
             _require_broadcastable(value, population.shape, population.name, name)
         _check_float_reset(population)
-        decay = population.neurons.decay
-        if decay.min() < 0 or decay.max() > 1:
-            raise SnnDeployError("SD408", "a decay lies outside [0, 1]", where=population.name)
+        for name, decay in decays(population).items():
+            if decay.min() < 0 or decay.max() > 1:
+                raise SnnDeployError(
+                    "SD408", f"a {name} lies outside [0, 1]", where=population.name
+                )
 
 
 def _check_float_reset(population: Population) -> None:
@@ -82,15 +84,18 @@ def check_integer(graph: Graph) -> None:
 _WIDTHS = {
     "fraction_bits": (0, 16),
     "membrane_bits": (8, 32),
+    "word_bits": (8, 64),
     "decay_bits": (1, 12),
     "threshold_bits": (1, 31),
     "threshold_shift": (0, 16),
     "bias_bits": (2, 32),
     "bias_shift": (0, 16),
     "first_layer_weight_bits": (2, 16),
-    "input_bits": (1, 16),
+    "input_bits": (1, 31),
     "weight_exponent_max": (0, 16),
     "weight_step": (1, 256),
+    "spikes_max": (1, 255),
+    "delay_max": (0, 1 << 20),
     "hop_delay": (0, 1),
 }
 
@@ -109,15 +114,26 @@ def format_fault(number_format: NumberFormat) -> str | None:
         value = getattr(number_format, name)
         if not low <= value <= high:
             return f"`{name}` = {value} is not in [{low}, {high}]"
-    if not -(1 << 15) <= number_format.weight_min < 0 < number_format.weight_max < 1 << 15:
-        return "weights must span zero within 16 bits"
+    if not -(1 << 31) <= number_format.weight_min < 0 < number_format.weight_max < 1 << 31:
+        return "weights must span zero within 32 bits"
+    if number_format.word_bits < number_format.membrane_bits:
+        return "`word_bits` must be at least `membrane_bits`"
     return None
+
+
+def decays(population: Population) -> dict[str, NDArray[Any]]:
+    """The decays of a population's neurons, by name."""
+    neurons = population.neurons
+    found = {"decay": neurons.decay}
+    if neurons.current_decay is not None:
+        found["current_decay"] = neurons.current_decay
+    return found
 
 
 def parameters(population: Population) -> dict[str, NDArray[Any]]:
     """The array parameters of a population's neurons, by name."""
     neurons = population.neurons
-    found = {"decay": neurons.decay, "bias": neurons.bias}
+    found = {**decays(population), "bias": neurons.bias}
     if isinstance(neurons, LIF):
         found["threshold"] = neurons.threshold
     return found
@@ -188,14 +204,22 @@ def _require_integer(value: NDArray[Any], where: str, what: str) -> None:
 def _check_weights(graph: Graph, projection: Projection, number_format: NumberFormat) -> None:
     _require_integer(projection.synapses.weight, projection.name, "weights")
     weight = projection.synapses.weight.astype(np.int64)
-    if graph.carries_values(projection):
+    if graph.on_host(projection):
         limit = number_format.first_layer_weight_limit
         low, high, step = -limit, limit, 1
-        exponents = (-62, 0) if graph.on_host(projection) else (0, 0)
+        exponents = (-62, 0)
     else:
         low, high = number_format.weight_min, number_format.weight_max
         step = number_format.weight_step
         exponents = (0, number_format.weight_exponent_max)
+        if projection.longest_delay > number_format.delay_max:
+            raise SnnDeployError(
+                "SD202",
+                f"a delay of {projection.longest_delay} timesteps, the target has "
+                f"{number_format.delay_max}",
+                where=projection.name,
+                fix="train with shorter delays",
+            )
     if weight.min() < low or weight.max() > high or (weight % step).any():
         raise SnnDeployError(
             "SD202",
@@ -216,10 +240,22 @@ def _check_neurons(population: Population, number_format: NumberFormat) -> None:
         _require_integer(value, population.name, name)
         _require_broadcastable(value, population.shape, population.name, name)
     neurons = population.neurons
+    if population.max_spikes > number_format.spikes_max:
+        raise SnnDeployError(
+            "SD202",
+            f"neurons fire up to {population.max_spikes} times per timestep, the target's "
+            f"{number_format.spikes_max}",
+            where=population.name,
+        )
+    if neurons.current_decay is not None and not number_format.synaptic_current:
+        raise SnnDeployError(
+            "SD202", "the target has no synaptic current with a decay", where=population.name
+        )
     if population.scale is None or not population.scale > 0 or not np.isfinite(population.scale):
         raise SnnDeployError("SD408", "a population needs a scale > 0", where=population.name)
-    if neurons.decay.min() < 0 or neurons.decay.max() > 1 << number_format.decay_bits:
-        raise SnnDeployError("SD202", "a decay outside its field", where=population.name)
+    for name, decay in decays(population).items():
+        if decay.min() < 0 or decay.max() > number_format.decay_limit:
+            raise SnnDeployError("SD202", f"a {name} outside its field", where=population.name)
     limit = number_format.bias_limit
     if neurons.bias.min() < -limit or neurons.bias.max() > limit:
         raise SnnDeployError(

@@ -20,7 +20,7 @@ import numpy as np
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import Graph, Projection
 from snn_deploy.sim import Record
-from snn_deploy.synapses import fan_out, pooled_shape
+from snn_deploy.synapses import fan_out, hands_on, pooled_shape
 
 FirstLayer = Literal["once", "per_timestep"]
 
@@ -112,18 +112,23 @@ def count(graph: Graph, record: Record, convention: Convention) -> Counts:
         samples=record.samples,
         timesteps=record.timesteps,
         projections=tuple(_projection(graph, p, record, convention) for p in graph.projections),
-        populations=tuple(
-            PopulationCount(
-                name=p.name,
-                neurons=p.size,
-                spiking=p.name in record.spikes,
-                spikes=int(record.spikes[p.name].sum()) if p.name in record.spikes else 0,
-                active_updates=int(record.updates[p.name].sum()),
-                inactive_updates=p.size * record.samples * record.timesteps
-                - int(record.updates[p.name].sum()),
-            )
-            for p in graph.populations
-        ),
+        populations=activity(graph, record),
+    )
+
+
+def activity(graph: Graph, record: Record) -> tuple[PopulationCount, ...]:
+    """Spikes and neuron updates of every population in a run of any timing."""
+    return tuple(
+        PopulationCount(
+            name=p.name,
+            neurons=p.size,
+            spiking=p.name in record.spikes,
+            spikes=int(record.spikes[p.name].sum()) if p.name in record.spikes else 0,
+            active_updates=int(record.updates[p.name].sum()),
+            inactive_updates=p.size * record.samples * record.timesteps
+            - int(record.updates[p.name].sum()),
+        )
+        for p in graph.populations
     )
 
 
@@ -136,20 +141,22 @@ def _projection(
     else:
         sent = record.spikes[projection.source]
     events = int((sent * fans).sum())
-    if projection.delay == 0 and events != int(record.events[projection.name].sum()):
+    if projection.longest_delay == 0 and events != int(record.events[projection.name].sum()):
         raise SnnDeployError(
             "SD407",
             "the engine's events are not spikes times fan-out",
             where=projection.name,
             why=f"{int(record.events[projection.name].sum())} were carried out, {events} follow",
         )
+    # the host sets a bias as it is: nothing is multiplied
+    handed_on = graph.on_host(projection) and hands_on(projection.synapses)
     accumulates, products = events, 0
     if graph.carries_values(projection):
         times = record.samples
         constant = graph.input(projection.source).kind == "constant"
         if not constant or convention.first_layer == "per_timestep":
             times *= record.timesteps
-        accumulates, products = 0, int(fans.sum()) * times
+        accumulates, products = 0, 0 if handed_on else int(fans.sum()) * times
     shape = graph.shape_of(projection.source)
     pooled = pooled_shape(shape, projection.pool)
     return ProjectionCount(
@@ -158,5 +165,5 @@ def _projection(
         target=projection.target,
         accumulates=accumulates,
         multiply_accumulates=products,
-        twin=int(np.sum(fan_out(projection.synapses, None, pooled))),
+        twin=0 if handed_on else int(np.sum(fan_out(projection.synapses, None, pooled))),
     )

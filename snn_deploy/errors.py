@@ -46,6 +46,7 @@ CODES: dict[str, Code] = {
     "SD204": Code("not expressible in the file format", Exit.UNSUPPORTED),
     "SD205": Code("module cannot be frozen", Exit.UNSUPPORTED),
     "SD206": Code("energy has no published figure", Exit.UNSUPPORTED),
+    "SD207": Code("timing not possible", Exit.UNSUPPORTED),
     # 3xx: gates
     "SD301": Code("accuracy gate failed", Exit.GATE),
     # 4xx: integrity

@@ -100,23 +100,28 @@ Reset = ResetTo | ResetSubtract
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LIF:
-    """Leaky integrate-and-fire neurons, without synaptic memory.
+    """Leaky integrate-and-fire neurons.
 
-    ``u[t] = decay*u[t-1] + c[t] + bias``; a spike where u reaches ``threshold``; then the reset
-    (ASGL, ICML 2023, Eq. 1-4). Each parameter is broadcastable to the population: shape () for all,
-    (C, 1, 1) per channel, or the full shape. In integer graphs ``decay`` is the multiplier over
-    2**decay_bits (Lava's 4096 - vDecay), ``threshold`` and ``bias`` are mantissas.
+    ``i[t] = current_decay*i[t-1] + c[t]``, ``u[t] = decay*u[t-1] + i[t] + bias``; a spike where u
+    reaches ``threshold``; then the reset of u (ASGL, ICML 2023, Eq. 1-4; with a ``current_decay``
+    the current-based neuron of Eq. 28, called CubaLIF or CUBA elsewhere; None: i has no memory). i
+    is never reset. Each parameter is broadcastable to the population: shape () for all, (C, 1, 1)
+    per channel, or the full shape. In integer graphs a decay is the target's decay field (Lava's
+    4096 - vDecay), ``threshold`` and ``bias`` are mantissas. An output is read out as its spike
+    counts, or, with a ``readout``, from its membranes as an :class:`Integrator` is.
     """
 
     decay: Array
     threshold: Array
     bias: Array
     reset: Reset = field(default_factory=ResetTo)
+    current_decay: Array | None = None
+    readout: Readout | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Integrator:
-    """A sink that emits its membrane: ``v[t] = decay*v[t-1] + c[t] + bias``, read out over time.
+    """A sink that emits its membrane: a :class:`LIF` that never fires, read out over time.
 
     ``decay`` 0 emits the current itself, so that ``mean`` is the mean current of ASGL's Eq. 5.
     The decision is the largest readout, ties to the lowest index. In integer graphs ``mean`` is
@@ -126,6 +131,7 @@ class Integrator:
     decay: Array
     bias: Array
     readout: Readout = "mean"
+    current_decay: Array | None = None
 
 
 Neurons = LIF | Integrator
@@ -133,12 +139,18 @@ Neurons = LIF | Integrator
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Population:
-    """Neurons of one shape and one model. ``scale`` (integer graphs): value of one weight unit."""
+    """Neurons of one shape and one model.
+
+    ``scale`` (integer graphs): value of one weight unit. ``max_spikes``: how often a neuron may
+    fire in one timestep, each time its membrane, less what the reset subtracts, still reaches the
+    threshold.
+    """
 
     name: str
     shape: Shape
     neurons: Neurons
     scale: float | None = None
+    max_spikes: int = 1
 
     @property
     def size(self) -> int:
@@ -150,17 +162,30 @@ class Population:
 class Projection:
     """Synapses from an input or population to a population.
 
-    ``pool`` sums windows of the source first; ``delay`` is in timesteps. In integer graphs a weight
-    is ``mantissa * 2**exponent`` weight units; only a host sum may have a negative exponent, and is
-    rounded once per neuron.
+    ``pool`` sums windows of the source first; ``delay`` is in timesteps: one for all, or integers
+    broadcastable to the weight of a Dense without pool: (N_out, 1), (1, N_in) or (N_out, N_in).
+    In integer graphs a weight is ``mantissa * 2**exponent`` weight units; only a host sum may have
+    a negative exponent, and is rounded once per neuron. ``sum_bits``: width of a register in which
+    the synaptic sum wraps before the exponent is applied, None where it cannot overflow.
     """
 
     source: str
     target: str
     synapses: Synapses
     pool: SumPool | None = None
-    delay: int = 0
+    delay: int | NDArray[np.int64] = 0
     exponent: int = 0
+    sum_bits: int | None = None
+
+    @property
+    def shortest_delay(self) -> int:
+        """Smallest delay of any synapse, in timesteps."""
+        return int(np.min(self.delay))
+
+    @property
+    def longest_delay(self) -> int:
+        """Largest delay of any synapse, in timesteps."""
+        return int(np.max(self.delay))
 
     @property
     def name(self) -> str:
@@ -210,10 +235,22 @@ class Graph:
         """Whether the source sends values (multiplied, a MAC) rather than spikes (added, an AC)."""
         return self.is_input(projection.source) and self.input(projection.source).kind != "spikes"
 
+    def is_binary(self, projection: Projection) -> bool:
+        """Whether the source sends 0 or 1: no values, and at most one spike per timestep."""
+        if self.is_input(projection.source):
+            return not self.carries_values(projection)
+        return self.population(projection.source).max_spikes == 1
+
+    def is_constant(self, projection: Projection) -> bool:
+        """Whether the source sends one value for all timesteps."""
+        return self.is_input(projection.source) and (
+            self.input(projection.source).kind == "constant"
+        )
+
     def on_host(self, projection: Projection) -> bool:
         """Whether the host computes this projection and hands its sum over as a bias."""
         return (
-            self.carries_values(projection)
+            self.is_constant(projection)
             and self.number_format is not None
             and self.number_format.first_layer == "host_bias"
         )
@@ -261,14 +298,46 @@ def _check_names(graph: Graph) -> None:
     for population in graph.populations:
         if not any(p.target == population.name for p in graph.projections):
             raise _malformed("a population without input", population.name)
+        if not 1 <= population.max_spikes <= 255:
+            raise _malformed(
+                f"max_spikes must be 1 to 255, not {population.max_spikes}", population.name
+            )
+        neurons = population.neurons
+        if population.max_spikes > 1 and not (
+            isinstance(neurons, LIF) and isinstance(neurons.reset, ResetSubtract)
+        ):
+            raise _malformed(
+                "several spikes per timestep need a reset by subtraction", population.name
+            )
+
+
+def _check_delay(projection: Projection) -> None:
+    delay, weight = projection.delay, projection.synapses.weight
+    if isinstance(delay, np.ndarray):
+        if not isinstance(projection.synapses, Dense) or projection.pool is not None:
+            raise _malformed("delays per synapse need dense synapses without pool", projection.name)
+        fits = delay.ndim == 2 and all(
+            n in (1, m) for n, m in zip(delay.shape, weight.shape, strict=True)
+        )
+        if not fits or not np.issubdtype(delay.dtype, np.integer):
+            raise _malformed(
+                f"delays of shape {delay.shape} and type {delay.dtype} do not fit weights of shape "
+                f"{weight.shape}",
+                projection.name,
+            )
+    if projection.shortest_delay < 0:
+        raise _malformed(
+            f"a delay must not be negative: {projection.shortest_delay}", projection.name
+        )
 
 
 def _check_projection(graph: Graph, projection: Projection) -> None:
-    if projection.delay < 0:
-        raise _malformed(f"a delay must not be negative: {projection.delay}", projection.name)
     dimensions = 2 if isinstance(projection.synapses, Dense) else 4
     if projection.synapses.weight.ndim != dimensions or 0 in projection.synapses.weight.shape:
         raise _malformed(f"weights of shape {projection.synapses.weight.shape}", projection.name)
+    _check_delay(projection)
+    if projection.sum_bits is not None and not 1 <= projection.sum_bits <= 64:
+        raise _malformed(f"a sum of {projection.sum_bits} bits", projection.name)
     pairs: list[tuple[str, tuple[int, int], int]] = []
     if isinstance(projection.synapses, Conv2d):
         synapses = projection.synapses
@@ -312,7 +381,7 @@ def _components(graph: Graph) -> tuple[tuple[str, ...], ...]:
     for projection in graph.projections:
         if projection.source in successors:
             successors[projection.source].add(projection.target)
-            if projection.delay == 0:
+            if projection.shortest_delay == 0:
                 immediate[projection.source].add(projection.target)
 
     def reachable(start: str) -> set[str]:

@@ -5,7 +5,6 @@ A target is data. Those of the package are found by name; a TOML file of one's o
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from importlib import resources
@@ -15,6 +14,7 @@ from typing import Any, get_args, get_type_hints
 from snn_deploy.checks import format_fault
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.numerics import NumberFormat
+from snn_deploy.toml import tomllib
 
 # What a profile may price. A row that is missing is unset, never zero.
 OPERATIONS = (

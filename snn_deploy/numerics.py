@@ -2,7 +2,8 @@
 
 Every engine, exporter and generated program restates these few rules and is tested against them.
 Arrays are int64 unless said otherwise, so that no rule here can overflow on the widths a
-:class:`NumberFormat` may declare (membranes up to 32 bits, decays up to 12).
+:class:`NumberFormat` may declare (membranes up to 32 bits, decays up to 12). Only a synaptic sum of
+foreign 32-bit weights may turn over in int64, which changes none of the lower bits that are kept.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 Integers = NDArray[np.int64]
 
 Comparator = Literal[">", ">="]
+DecayRule = Literal["multiply_truncate", "multiply_floor", "shift_subtract"]
+OverflowRule = Literal["saturate", "wrap", "wrap_once"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,20 +35,28 @@ class NumberFormat:
     weight_exponent_max : largest exponent e >= 0 of a projection, whose weights are mantissa * 2^e.
     fraction_bits : left shift of a synaptic sum before it joins the membrane (Loihi: 6).
     membrane_bits : width of membrane and synaptic current, sign included.
-    current_overflow : ``"wrap_once"``: a current that leaves the width is brought back by one turn.
-    membrane_overflow : ``"saturate"``: a membrane stops at +-(2^(membrane_bits-1) - 1).
-    decay_bits : membranes keep ``decay / 2**decay_bits`` of themselves per timestep.
-    decay_rule : ``"multiply_truncate"``: the product is cut toward zero.
+    word_bits : width of the words in which current and membrane are added up, before they are
+        brought into ``membrane_bits``; a sum beyond it wraps (Lava: 32). 64 where nothing wraps.
+    current_overflow, membrane_overflow : what happens to a value beyond ``membrane_bits``:
+        ``"saturate"``, ``"wrap"`` or ``"wrap_once"``; see :func:`limit`.
+    decay_bits : states keep ``decay / 2**decay_bits`` of themselves per timestep.
+    decay_rule : ``"multiply_truncate"``: the product is cut toward zero (Loihi);
+        ``"multiply_floor"``: cut downward, a plain shift to the right; ``"shift_subtract"``: a
+        state loses its own value shifted right by ``decay`` bits, at least one unit (Xylo).
     comparator : a neuron fires when its membrane is ``>`` or ``>=`` the shifted threshold.
     threshold_bits, threshold_shift : width of a threshold mantissa, and its left shift to membrane
         units.
     threshold_per_population : the chip holds one threshold for a whole population.
     bias_bits, bias_shift : width of a signed bias mantissa, and its left shift to membrane units.
+    synaptic_current : neurons may have a synaptic current with a decay of its own.
+    delay_max : longest delay of a synapse, in timesteps beside the hop.
+    spikes_max : most spikes of one neuron per timestep.
     soft_reset : reset by subtraction is available beside reset to a value.
     hop_delay : timesteps a spike needs from one population to the next in pipelined timing.
-    first_layer : how values (not spikes) enter. ``"host_bias"``: the host sums them in integers and
-        hands the result over as a bias; ``"graded"``: the chip multiplies payloads by weights.
-    first_layer_weight_bits : signed width of the weights that multiply values.
+    first_layer : how values that are constant over time enter. ``"host_bias"``: the host sums them
+        in integers and hands the result over as a bias; ``"graded"``: the chip multiplies payloads
+        by weights, as it does with values that change.
+    first_layer_weight_bits : signed width of the weights that the host multiplies values by.
     input_bits : width of a quantized input value.
     """
 
@@ -55,17 +66,21 @@ class NumberFormat:
     weight_exponent_max: int
     fraction_bits: int
     membrane_bits: int
-    current_overflow: Literal["wrap_once"]
-    membrane_overflow: Literal["saturate"]
+    word_bits: int
+    current_overflow: OverflowRule
+    membrane_overflow: OverflowRule
     decay_bits: int
-    decay_rule: Literal["multiply_truncate"]
+    decay_rule: DecayRule
     comparator: Comparator
     threshold_bits: int
     threshold_shift: int
     threshold_per_population: bool
     bias_bits: int
     bias_shift: int
+    synaptic_current: bool
     soft_reset: bool
+    spikes_max: int
+    delay_max: int
     hop_delay: int
     first_layer: Literal["host_bias", "graded"]
     first_layer_weight_bits: int
@@ -87,18 +102,60 @@ class NumberFormat:
         return (1 << self.threshold_bits) - 1
 
     @property
+    def decay_limit(self) -> int:
+        """Largest decay field: all is kept; or the largest shift that still means something."""
+        if self.decay_rule == "shift_subtract":
+            return self.membrane_bits - 1
+        return 1 << self.decay_bits
+
+    @property
     def first_layer_weight_limit(self) -> int:
         """Largest magnitude of a weight that multiplies input values."""
         return (1 << (self.first_layer_weight_bits - 1)) - 1
 
 
-def multiply_truncate(value: Integers, multiplier: Integers, bits: int) -> Integers:
-    """``value * multiplier / 2**bits``, cut toward zero.
+def decayed(value: Integers, decay: Integers, rule: DecayRule, bits: int) -> Integers:
+    """What is left of a state after one timestep.
 
-    Loihi's decay (NETX.md section 5, lava's ``proc/lif/models.py``): sign(x) * (|x|*m >> bits).
+    ``multiply_truncate`` is Loihi's (lava ``proc/lif/models.py``): sign(x) * (|x| * decay >> bits).
+    ``shift_subtract`` is Xylo's: x - (x >> decay), and one unit nearer to zero where that changes
+    nothing; ``bits`` has no part in it.
     """
-    product = np.abs(value) * multiplier >> bits
+    if rule == "multiply_floor":
+        return np.asarray(value * decay >> bits)
+    if rule == "shift_subtract":
+        left = value - (value >> decay)
+        return np.where(left == value, value - np.sign(value), left)
+    product = np.abs(value) * decay >> bits
     return np.where(value < 0, -product, product)
+
+
+def decay_mantissa(kept: NDArray[np.float64], rule: DecayRule, bits: int) -> Integers:
+    """The decay field that keeps nearest to ``kept`` (0 to 1) of a state per timestep.
+
+    Raises
+    ------
+    OverflowError
+        If the rule has no such field: ``shift_subtract`` cannot keep everything.
+    """
+    if rule != "shift_subtract":
+        return round_to_integer(np.asarray(kept * 2.0**bits))
+    if (np.asarray(kept) >= 1).any():
+        raise OverflowError("a state that never decays")
+    return round_to_integer(np.asarray(-np.log2(1 - np.asarray(kept, np.float64))))
+
+
+def limit(value: Integers, rule: OverflowRule, bits: int) -> Integers:
+    """Bring a value into a signed register of ``bits``, by the register's overflow rule."""
+    if rule == "saturate":
+        return saturate(value, bits)
+    return wrap(value, bits) if rule == "wrap" else wrap_once(value, bits)
+
+
+def wrap(value: Integers, bits: int) -> Integers:
+    """Two's complement: the lower ``bits`` of a value, as a signed number."""
+    spare = 64 - bits
+    return np.asarray(value << spare >> spare, np.int64)
 
 
 def wrap_once(value: Integers, bits: int) -> Integers:
@@ -113,8 +170,22 @@ def wrap_once(value: Integers, bits: int) -> Integers:
 
 def saturate(value: Integers, bits: int) -> Integers:
     """Clip to +-(2**(bits-1) - 1): symmetric, as Loihi's membrane does."""
-    limit = (1 << (bits - 1)) - 1
-    return np.clip(value, -limit, limit)
+    largest = (1 << (bits - 1)) - 1
+    return np.clip(value, -largest, largest)
+
+
+def spikes_fired(
+    membrane: Integers, threshold: Integers, amount: int, most: int, comparator: Comparator
+) -> Integers:
+    """How often a neuron fires in one timestep, at most ``most`` times.
+
+    Once where the membrane reaches the threshold (both in membrane units), and again as long as it
+    still does after ``amount`` was subtracted: the repeated crossing of Xylo and of sinabs'
+    MultiSpike, floor(u / threshold) where both are equal. ``amount`` matters if ``most`` > 1 only.
+    """
+    above = membrane - threshold - (comparator == ">")  # >= 0: it fires
+    times = above >= 0 if most == 1 else np.clip(above // amount + 1, 0, most)
+    return np.asarray(times, np.int64)
 
 
 def rounding_shift_right(value: Integers, bits: int) -> Integers:

@@ -46,7 +46,8 @@ class Dense:
 class Conv2d:
     """Convolution synapses (cross-correlation, as in PyTorch), zero padded.
 
-    ``weight`` is (C_out, C_in / groups, K_h, K_w); pairs are (vertical, horizontal).
+    ``weight`` is (C_out, C_in / groups, K_h, K_w); pairs are (vertical, horizontal). Over a vector,
+    a map of one pixel, a convolution makes a vector.
     """
 
     weight: NDArray[Any]
@@ -59,8 +60,7 @@ class Conv2d:
         """Shape of the target population for a (pooled) source."""
         out_channels, group_channels, *kernel = self.weight.shape
         if (
-            len(source) != 3
-            or self.groups < 1
+            self.groups < 1
             or group_channels * self.groups != source[0]
             or out_channels % self.groups
         ):
@@ -72,17 +72,36 @@ class Conv2d:
         out = tuple(
             (size + 2 * p - d * (k - 1) - 1) // s + 1
             for size, k, s, p, d in zip(
-                source[1:], kernel, self.stride, self.padding, self.dilation, strict=True
+                as_map(source)[1:], kernel, self.stride, self.padding, self.dilation, strict=True
             )
         )
         if min(out) < 1:
             raise SnnDeployError(
                 "SD408", f"a kernel of {tuple(kernel)} does not fit a source of shape {source}"
             )
-        return (out_channels, *out)
+        if len(source) == 3:
+            return (out_channels, *out)
+        if out != (1, 1):
+            raise SnnDeployError("SD408", f"a convolution makes a map of {out} of a vector")
+        return (out_channels,)
 
 
 Synapses = Dense | Conv2d
+
+
+def one_to_one(shape: Shape, weight: int = 1) -> Conv2d:
+    """Synapses from every neuron to the one in its place, all of the same integer weight."""
+    return Conv2d(np.full((shape[0], 1, 1, 1), weight, np.int16), groups=shape[0])
+
+
+def hands_on(synapses: Synapses) -> bool:
+    """Whether synapses hand every value on to the neuron in its place, as it is."""
+    return (
+        isinstance(synapses, Conv2d)
+        and synapses.weight.shape == (synapses.groups, 1, 1, 1)
+        and (synapses.stride, synapses.padding) == ((1, 1), (0, 0))
+        and bool((synapses.weight == 1).all())
+    )
 
 
 def with_weights(synapses: Synapses, weight: NDArray[Any]) -> Synapses:

@@ -30,7 +30,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("graph",),
     ("synapses",),
     ("numerics",),
-    ("errors",),
+    ("errors", "toml"),
     ("hw_profiles",),
 )
 RANK = {part: rank for rank, parts in enumerate(RANKS) for part in parts}

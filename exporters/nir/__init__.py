@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 import nir
 import numpy as np
+from snn_deploy.exporters import Opened, ReadOptions
 from snn_deploy.exporters.nir.encoding import encode
 from snn_deploy.exporters.nir.metadata import from_data, to_data
 
@@ -47,6 +48,15 @@ class NirExporter:
         content = io.BytesIO()  # HDF5 ends the process if the disk is full: we write ourselves
         nir.write(content, encoded)
         write_atomically(path, content.getvalue())
+
+    def open(self, path: Path, options: ReadOptions) -> Opened:
+        """Read the integer graph; a ``.nir`` file of ours leaves nothing unsaid."""
+        if options != ReadOptions():
+            raise SnnDeployError(
+                "SD104", "the file says itself what its input is", where=str(path),
+                fix="leave out the options for the input",
+            )  # fmt: skip
+        return Opened(self.read(path))
 
     def read(self, path: Path) -> Graph:
         """Read the integer graph, and check that the file's tensors are its tensors."""

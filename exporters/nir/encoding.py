@@ -47,6 +47,12 @@ def encode(graph: Graph) -> nir.NIRGraph:
     edges: list[tuple[str, str]] = []
     ends: dict[str, str] = {spec.name: "input"}
     for population in graph.populations:
+        if population.neurons.current_decay is not None:
+            raise _unsaid("a synaptic current in this encoding", population.name)
+        if isinstance(population.neurons, LIF) and population.neurons.readout is not None:
+            raise _unsaid("a readout of the membranes of neurons that fire", population.name)
+        if population.max_spikes > 1:
+            raise _unsaid("several spikes per timestep", population.name)
         # A readout without memory is no node: its current is the output, averaged by the reader.
         if isinstance(population.neurons, LIF):
             ends[population.name] = f"{population.name}_neurons"
@@ -114,7 +120,7 @@ def _add_projection(
     target: str,
 ) -> None:
     """Add pool, flatten and synapses of one projection, and the edges between them."""
-    if projection.delay:
+    if projection.longest_delay:
         raise _unsaid("a delay in this encoding", projection.name)
     base = projection.target
     if len(graph.incoming(projection.target)) > 1:
@@ -148,6 +154,8 @@ def _add_projection(
         if len(seen) > 1:
             chain("flatten", nir.Flatten({"input": np.array(seen)}, -len(seen), -1))
         chain("synapses", nir.Affine(weight=weight, bias=_spread(per_output, weight, base)))
+    elif len(seen) == 1:
+        raise _unsaid("a convolution over a vector", projection.name)
     else:
         chain("synapses", _convolution(projection.synapses, weight, per_output, seen, base))
     edges.append((source, target))

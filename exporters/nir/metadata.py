@@ -25,7 +25,7 @@ from snn_deploy.graph import (
 from snn_deploy.numerics import NumberFormat
 from snn_deploy.synapses import Conv2d, Dense, Shape, SumPool, Synapses
 
-VERSION = 1
+VERSION = 2
 
 Array = NDArray[Any]
 
@@ -60,6 +60,7 @@ def to_data(graph: Graph) -> tuple[str, list[Array]]:
                 "name": p.name,
                 "shape": list(p.shape),
                 "scale": p.scale,
+                "max_spikes": p.max_spikes,
                 "neurons": _neurons_to_data(p.neurons, put),
             }
             for p in graph.populations
@@ -68,8 +69,9 @@ def to_data(graph: Graph) -> tuple[str, list[Array]]:
             {
                 "source": p.source,
                 "target": p.target,
-                "delay": p.delay,
+                "delay": put(p.delay) if isinstance(p.delay, np.ndarray) else p.delay,
                 "exponent": p.exponent,
+                "sum_bits": p.sum_bits,
                 "pool": None if p.pool is None else [list(p.pool.kernel), list(p.pool.stride)],
                 "synapses": _synapses_to_data(p.synapses, put),
             }
@@ -81,12 +83,18 @@ def to_data(graph: Graph) -> tuple[str, list[Array]]:
 
 
 def _neurons_to_data(neurons: Neurons, put: Callable[[Array], Any]) -> dict[str, Any]:
-    data: dict[str, Any] = {"decay": put(neurons.decay), "bias": put(neurons.bias)}
+    memory = neurons.current_decay
+    data: dict[str, Any] = {
+        "decay": put(neurons.decay),
+        "current_decay": None if memory is None else put(memory),
+        "bias": put(neurons.bias),
+    }
     if isinstance(neurons, Integrator):
         return {"model": "integrator", "readout": neurons.readout, **data}
     reset = neurons.reset
     rule = {"subtract": reset.amount} if isinstance(reset, ResetSubtract) else {"to": reset.value}
-    return {"model": "lif", "threshold": put(neurons.threshold), "reset": rule, **data}
+    data |= {"threshold": put(neurons.threshold), "reset": rule, "readout": neurons.readout}
+    return {"model": "lif", **data}
 
 
 def _synapses_to_data(synapses: Synapses, put: Callable[[Array], Any]) -> dict[str, Any]:
@@ -142,6 +150,7 @@ def from_data(text: str, arrays: list[Array]) -> Graph:
                 name=_text(p["name"]),
                 shape=_shape(p["shape"]),
                 scale=None if p["scale"] is None else float(p["scale"]),
+                max_spikes=_integer(p["max_spikes"]),
                 neurons=_neurons(p["neurons"], get),
             )
             for p in data["populations"]
@@ -150,8 +159,9 @@ def from_data(text: str, arrays: list[Array]) -> Graph:
             Projection(
                 source=_text(p["source"]),
                 target=_text(p["target"]),
-                delay=_integer(p["delay"]),
+                delay=get(p["delay"]) if isinstance(p["delay"], dict) else _integer(p["delay"]),
                 exponent=_integer(p["exponent"]),
+                sum_bits=None if p["sum_bits"] is None else _integer(p["sum_bits"]),
                 pool=None
                 if p["pool"] is None
                 else SumPool(_pair(p["pool"][0]), _pair(p["pool"][1])),
@@ -173,9 +183,10 @@ def _number_format(data: dict[str, Any]) -> NumberFormat:
 
 def _neurons(data: dict[str, Any], get: Callable[[Any], Array]) -> Neurons:
     decay, bias = get(data["decay"]), get(data["bias"])
+    memory = None if data["current_decay"] is None else get(data["current_decay"])
     if data["model"] == "integrator":
         readout = _one_of(data["readout"], ("sum", "mean", "last", "max"))
-        return Integrator(decay=decay, bias=bias, readout=readout)
+        return Integrator(decay=decay, bias=bias, readout=readout, current_decay=memory)
     if data["model"] != "lif":
         raise ValueError(f"unknown neurons {data['model']!r}")
     ((rule, amount),) = data["reset"].items()
@@ -186,7 +197,14 @@ def _neurons(data: dict[str, Any], get: Callable[[Any], Array]) -> Neurons:
         reset = ResetTo(amount)
     else:
         raise ValueError(f"unknown reset {rule!r}")
-    return LIF(decay=decay, threshold=get(data["threshold"]), bias=bias, reset=reset)
+    return LIF(
+        decay=decay,
+        threshold=get(data["threshold"]),
+        bias=bias,
+        reset=reset,
+        current_decay=memory,
+        readout=_one_of(data["readout"], (None, "sum", "mean", "last", "max")),
+    )
 
 
 def _synapses(data: dict[str, Any], get: Callable[[Any], Array]) -> Synapses:
@@ -210,7 +228,7 @@ def _text(value: Any) -> str:
     return value
 
 
-def _one_of(value: Any, allowed: tuple[str, ...]) -> Any:
+def _one_of(value: Any, allowed: tuple[str | None, ...]) -> Any:
     if value not in allowed:
         raise ValueError(f"{value!r} is none of {allowed}")
     return value

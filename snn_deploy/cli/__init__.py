@@ -18,6 +18,7 @@ from snn_deploy.errors import Exit, SnnDeployError
 _VERBS = {
     "train": "Train a network from a recipe.",
     "export": "Freeze, quantize and write a trained network for a target.",
+    "inspect": "Show what is in an exported folder or a network file.",
     "sim": "Replay a recording through an exported network.",
     "energy": "Count operations and price them on a chip.",
     "verify": "Check an exported folder, and its parity with the trained network.",

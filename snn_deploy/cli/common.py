@@ -19,6 +19,42 @@ input_option = click.option(
     "--input", "recording", required=True, metavar="FILE", help="Recording (.npz)."
 )
 exported_argument = click.argument("exported", metavar="FOLDER_OR_FILE")
+steps_option = click.option(
+    "--steps", type=click.IntRange(1), metavar="N", help="Timesteps to run; default: all there are."
+)
+
+
+class _Shape(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """``C,H,W`` or ``N``."""
+
+    name = "shape"
+
+    def convert(self, value: Any, param: Any, context: Any) -> tuple[int, ...]:
+        try:
+            extents = tuple(int(part) for part in value.split(","))
+        except ValueError:
+            extents = ()
+        if len(extents) not in (1, 3) or min(extents) < 1:
+            self.fail(f"{value!r} is no shape: C,H,W or N", param, context)
+        return extents
+
+
+def reading_options(command: Any) -> Any:
+    """Options for what a file may leave unsaid about its input."""
+    bits = click.option(
+        "--input-bits",
+        type=click.IntRange(0, 31),
+        default=0,
+        metavar="N",
+        help="A .net file is fed integers of up to N bits per timestep, not spikes.",
+    )
+    shape = click.option(
+        "--input-shape",
+        type=_Shape(),
+        metavar="C,H,W",
+        help="Input of a .net file that begins with a convolution and does not say.",
+    )
+    return bits(shape(command))
 
 
 def print_json(value: Any) -> None:

@@ -10,7 +10,10 @@ from snn_deploy.cli.common import (
     json_option,
     print_json,
     progress,
+    reading_options,
     show,
+    steps_option,
+    talk,
 )
 
 
@@ -27,6 +30,8 @@ from snn_deploy.cli.common import (
     show_default=True,
     help="How often the MACs of a constant input are counted.",
 )
+@steps_option
+@reading_options
 @json_option
 def command(
     exported: str,
@@ -35,6 +40,9 @@ def command(
     host_profile: str | None,
     proxy: str | None,
     first_layer: str,
+    steps: int | None,
+    input_bits: int,
+    input_shape: tuple[int, ...] | None,
     as_json: bool,
 ) -> None:
     """Count every accumulate and multiply-accumulate of a replay, and price them on a chip.
@@ -51,10 +59,13 @@ def command(
     for name in (profile, host_profile, proxy):
         if name is not None:
             target(name)  # an unknown name should fail before any work
-    graph = open_artefact(exported).graph
+    artefact = open_artefact(exported, input_bits=input_bits, input_shape=input_shape)
+    graph = artefact.graph
+    for note in artefact.notes:
+        talk(f"note: {note}")
     data = read_recording(recording)
     with progress() as bar:
-        record = simulate(graph, data, progress=bar.of("simulate")).record
+        record = simulate(graph, data, steps=steps, progress=bar.of("simulate")).record
     report = energy(
         graph,
         record,

@@ -15,7 +15,10 @@ from snn_deploy.cli.common import (
     json_option,
     print_json,
     progress,
+    reading_options,
     show,
+    steps_option,
+    talk,
 )
 
 
@@ -29,13 +32,38 @@ from snn_deploy.cli.common import (
     show_default=True,
     help="Engines agree on every bit.",
 )
-@click.option("--trace", metavar="FILE", help="Write every spike and membrane (.npz).")
+@click.option(
+    "--timing",
+    type=click.Choice(["zero-delay", "pipelined"]),
+    default="zero-delay",
+    show_default=True,
+    help="pipelined: every hop takes a timestep, as on Loihi; raw timesteps.",
+)
+@steps_option
+@click.option(
+    "--reset-interval", type=click.IntRange(1), metavar="T", help="Clear all neurons every T steps."
+)
+@click.option(
+    "--reset-offset",
+    type=click.IntRange(0),
+    metavar="P",
+    help="Timestep of the first clearing of the first population, from 0; default: as its input "
+    "arrives (Lava: 1 if spikes drive it, 0 if biases do).",
+)
+@reading_options
+@click.option("--trace", metavar="FILE", help="Write every spike, current and membrane (.npz).")
 @click.option("--output", metavar="FILE", help="Write one prediction per sample (.csv).")
 @json_option
 def command(
     exported: str,
     recording: str,
     engine: Literal["event", "reference"],
+    timing: str,
+    steps: int | None,
+    reset_interval: int | None,
+    reset_offset: int | None,
+    input_bits: int,
+    input_shape: tuple[int, ...] | None,
     trace: str | None,
     output: str | None,
     as_json: bool,
@@ -45,29 +73,47 @@ def command(
     Example: snn-deploy sim build/ --input digits-test.npz
     """
     from snn_deploy.artefacts import open_artefact
-    from snn_deploy.counting import asgl, count
+    from snn_deploy.counting import activity
     from snn_deploy.packets import read_recording, require_writable, write_atomically, write_npz
     from snn_deploy.sim import simulate
 
     for path in (trace, output):
         if path is not None:
             require_writable(path)
-    graph = open_artefact(exported).graph
+    artefact = open_artefact(exported, input_bits=input_bits, input_shape=input_shape)
+    graph = artefact.graph
+    for note in artefact.notes:
+        talk(f"note: {note}")
     data = read_recording(recording)
     with progress() as bar:
         result = simulate(
-            graph, data, engine=engine, trace=trace is not None, progress=bar.of("simulate")
+            graph,
+            data,
+            engine=engine,
+            timing="pipelined" if timing == "pipelined" else "zero_delay",
+            steps=steps,
+            reset_interval=reset_interval,
+            reset_offset=reset_offset,
+            trace=trace is not None,
+            progress=bar.of("simulate"),
         )
     decisions = result.decisions()
     accuracy = None if data.labels is None else 100 * float((decisions == data.labels).mean())
     if trace is not None:
         arrays: dict[str, Any] = {f"{name}.spikes": s for name, s in result.spikes.items()}
         arrays |= {f"{name}.membrane": m for name, m in result.membrane.items()}
+        arrays |= {f"{name}.current": c for name, c in result.current.items()}
         arrays["output"] = next(iter(result.output.values()))
         write_npz(trace, arrays)
     if output is not None:
         write_atomically(output, _predictions(decisions, data.labels).encode())
-    counts = count(graph, result.record, asgl())
+    record = result.record
+    populations = activity(graph, record)
+    events = {
+        p.name: ("products" if graph.carries_values(p) else "accumulates",
+                 int(record.events[p.name].sum()))
+        for p in graph.projections
+    }  # fmt: skip
     if as_json:
         print_json(
             {
@@ -75,8 +121,10 @@ def command(
                 "samples": result.record.samples,
                 "timesteps": result.record.timesteps,
                 "accuracy": accuracy,
-                "populations": counts.populations,
-                "projections": counts.projections,
+                "populations": populations,
+                "projections": [
+                    {"name": name, kind: number} for name, (kind, number) in events.items()
+                ],
                 "decisions": decisions,
             }
         )
@@ -84,14 +132,14 @@ def command(
     from snn_deploy.reporting.tables import activity_table
 
     lines = [
-        f"{sum(p.accumulates for p in counts.projections):,} accumulates and "
-        f"{sum(p.multiply_accumulates for p in counts.projections):,} multiply-accumulates "
-        f"in {counts.samples} samples, engine {engine}"
+        f"{sum(n for kind, n in events.values() if kind == 'accumulates'):,} accumulates and "
+        f"{sum(n for kind, n in events.values() if kind == 'products'):,} products of values that "
+        f"are not 0, in {record.samples} samples, engine {engine}"
     ]
     if accuracy is not None:
         lines.append(f"accuracy {accuracy:.2f}%")
     lines += [f"wrote {path}" for path in (trace, output) if path is not None]
-    show(activity_table(counts.populations, counts.samples, counts.timesteps), *lines)
+    show(activity_table(populations, record.samples, record.timesteps), *lines)
 
 
 def _predictions(decisions: np.ndarray, labels: np.ndarray | None) -> str:

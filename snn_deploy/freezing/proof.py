@@ -258,7 +258,8 @@ def _tainted(
         ones = _weighing(projection, np.ones_like(projection.synapses.weight))
         source = graph.shape_of(projection.source)
         arriving = synaptic_sum(ones, source, flips[projection.source].astype(float)) > 0
-        reached[:, projection.delay :] |= arriving[:, : arriving.shape[1] - projection.delay]
+        delay = projection.longest_delay  # frozen graphs have one delay per projection
+        reached[:, delay:] |= arriving[:, : arriving.shape[1] - delay]
     if population.name in flips:
         reached[:, 1:] |= flips[population.name][:, :-1]
     return np.asarray(np.logical_or.accumulate(reached, axis=1))
@@ -281,7 +282,8 @@ def _membrane_and_bound(
             graph.shape_of(projection.source),
             _source_magnitude(graph, projection, part, trace),
         )
-        summed[:, projection.delay :] += arriving[:, : after.shape[1] - projection.delay]
+        delay = projection.longest_delay
+        summed[:, delay:] += arriving[:, : after.shape[1] - delay]
         window = 1 if projection.pool is None else int(np.prod(projection.pool.kernel))
         terms += projection.synapses.weight[0].size * window
     operations = (terms + _OTHER_OPERATIONS) * _ROUNDOFF

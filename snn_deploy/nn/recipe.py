@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.nn.architecture import Architecture, parse
 from snn_deploy.nn.datasets import DATASETS
+from snn_deploy.toml import tomllib
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,7 +45,7 @@ def quantize(graph: Graph, to: Target | str) -> Graph:
     chip = target(to) if isinstance(to, str) else to
     number_format = chip.require_format()
     checks.check_float(graph)
-    inputs = tuple(_input(spec, number_format, chip.id) for spec in graph.inputs)
+    inputs = tuple(_input(spec, number_format) for spec in graph.inputs)
     graph = replace(graph, inputs=inputs, number_format=number_format)
     quantized = [_population(graph, p, number_format, chip.id) for p in graph.populations]
     found = {p.name: p for q in quantized for p in q.projections}
@@ -59,19 +59,13 @@ def quantize(graph: Graph, to: Target | str) -> Graph:
     return integer
 
 
-def _input(spec: InputSpec, number_format: NumberFormat, chip: str) -> InputSpec:
+def _input(spec: InputSpec, number_format: NumberFormat) -> InputSpec:
     """Give values the step that lets the declared range fill the input's bits, symmetric at 0.
 
     Zero stays zero: a zero point would shift what zero padding adds at the borders.
     """
     if spec.kind == "spikes":
         return spec
-    if spec.kind == "graded" and number_format.first_layer == "host_bias":
-        raise SnnDeployError(
-            "SD202",
-            f"{chip} takes values from the host as a constant bias, not one per timestep",
-            where=f"input {spec.name}",
-        )
     low, high = spec.encoded_range()
     signed = bool(low.min() < 0)
     limit = (1 << (number_format.input_bits - signed)) - 1
@@ -128,6 +122,7 @@ def _upper_scale(graph: Graph, population: Population, number_format: NumberForm
         limit = number_format.weight_max
         if graph.carries_values(projection):
             largest *= graph.input(projection.source).scale or 1.0
+        if graph.on_host(projection):
             limit = number_format.first_layer_weight_limit
         if largest > 0:
             bounds.append(limit / largest)

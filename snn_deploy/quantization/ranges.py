@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import LIF, Graph, Population, Projection, ResetSubtract
-from snn_deploy.numerics import NumberFormat, multiply_truncate, rounding_shift_right
+from snn_deploy.numerics import NumberFormat, decayed, rounding_shift_right
 from snn_deploy.sim.reference import synaptic_sum
 from snn_deploy.synapses import with_weights
 
@@ -100,10 +100,8 @@ def population_range(
     neurons = population.neurons
     bias = np.broadcast_to(neurons.bias.astype(np.int64), population.shape)
     host_low, host_high = host_low + bias, host_high + bias
-    drive_low = low + (host_low << number_format.bias_shift)
-    drive_high = high + (host_high << number_format.bias_shift)
-    membrane = _membrane_range(graph, population, drive_low, drive_high, number_format)
-    current = int(low.min()), int(high.max())
+    driven = (host_low << number_format.bias_shift, host_high << number_format.bias_shift)
+    current, membrane = _state_ranges(graph, population, (low, high), driven, number_format)
     largest = max(-current[0], current[1], -membrane[0], membrane[1])
     return Range(
         current=current,
@@ -122,7 +120,8 @@ def sum_range(graph: Graph, projection: Projection) -> tuple[Integers, Integers]
         if spec.kind == "graded":  # silent before its first value arrives and after its last
             low, high = np.minimum(low, 0), np.maximum(high, 0)
     else:
-        low, high = np.zeros(shape), np.ones(shape)
+        low = np.zeros(shape)
+        high = np.full(shape, graph.population(projection.source).max_spikes)
     lowest, highest = low.astype(np.int64)[None], high.astype(np.int64)[None]
     weight = projection.synapses.weight.astype(np.int64)
 
@@ -136,46 +135,92 @@ def sum_range(graph: Graph, projection: Projection) -> tuple[Integers, Integers]
     return least, most
 
 
-def _membrane_range(
+def _state_ranges(
     graph: Graph,
     population: Population,
-    drive_low: Integers,
-    drive_high: Integers,
+    arriving: tuple[Integers, Integers],
+    bias: tuple[Integers, Integers],
     number_format: NumberFormat,
-) -> tuple[int, int]:
-    """Bounds of the membrane before the reset over all timesteps."""
-    neurons = population.neurons
-    decay = np.broadcast_to(neurons.decay.astype(np.int64), population.shape)
-    low = high = np.zeros(population.shape, np.int64)
-    lowest, highest = 0, 0
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Bounds of the current, and of the membrane before the reset, over all timesteps.
+
+    ``arriving`` and ``bias`` are what may come in one timestep, in membrane units.
+    """
+    neurons, limit = population.neurons, number_format.membrane_limit
+
+    def kept(state: Integers, decay: Integers | None) -> Integers:
+        if decay is None:
+            return np.zeros_like(state)
+        spread = np.broadcast_to(decay.astype(np.int64), population.shape)
+        return decayed(state, spread, number_format.decay_rule, number_format.decay_bits)
+
     if graph.timesteps is None:
-        # without a leak what falls falls for ever; what rises does so unless it fires
-        endless = decay == 1 << number_format.decay_bits
-        falls = endless & (drive_low < 0)
-        rises = endless & (drive_high > 0) & (not isinstance(neurons, LIF))
-        if falls.any() or rises.any():
-            return -_ENDLESS * int(falls.any()), _ENDLESS * int(rises.any())
+        endless = _endless(graph, population, arriving, bias, number_format)
+        if endless is not None:
+            return endless
+    zero = np.zeros(population.shape, np.int64)
+    current_low, current_high, low, high = zero, zero, zero, zero
+    currents, membranes = [0, 0], [0, 0]
     for step in range(graph.timesteps or _MOST_STEPS):
-        reached_low = multiply_truncate(low, decay, number_format.decay_bits) + drive_low
-        reached_high = multiply_truncate(high, decay, number_format.decay_bits) + drive_high
-        lowest = min(lowest, int(reached_low.min()))
-        highest = max(highest, int(reached_high.max()))
-        after_low, after_high = _after_reset(neurons, reached_low, reached_high, number_format)
-        if step and (after_low >= low).all() and (after_high <= high).all():
-            break
+        next_current_low = kept(current_low, neurons.current_decay) + arriving[0]
+        next_current_high = kept(current_high, neurons.current_decay) + arriving[1]
+        reached_low = kept(low, neurons.decay) + next_current_low + bias[0]
+        reached_high = kept(high, neurons.decay) + next_current_high + bias[1]
+        for found, least, most in (
+            (currents, next_current_low, next_current_high),
+            (membranes, reached_low, reached_high),
+        ):
+            found[:] = min(found[0], int(least.min())), max(found[1], int(most.max()))
+        after_low, after_high = _after_reset(population, reached_low, reached_high, number_format)
+        before = (current_low, current_high, low, high)
+        current_low = np.minimum(current_low, next_current_low)
+        current_high = np.maximum(current_high, next_current_high)
         low, high = np.minimum(low, after_low), np.maximum(high, after_high)
-        if max(-lowest, highest) > number_format.membrane_limit:
+        after = (current_low, current_high, low, high)
+        if step and all((a == b).all() for a, b in zip(before, after, strict=True)):
+            break
+        if max(-currents[0], currents[1], -membranes[0], membranes[1]) > limit:
             break
     else:
         if graph.timesteps is None:
-            highest = max(highest, _ENDLESS)  # still growing: not bounded
-    return lowest, highest
+            membranes[1] = max(membranes[1], _ENDLESS)  # still growing: not bounded
+    return (currents[0], currents[1]), (membranes[0], membranes[1])
+
+
+def _endless(
+    graph: Graph,
+    population: Population,
+    arriving: tuple[Integers, Integers],
+    bias: tuple[Integers, Integers],
+    number_format: NumberFormat,
+) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """The bounds of a state that grows for ever, found without waiting for it; None if none does.
+
+    Without a leak what falls falls for ever; what rises does so unless it fires.
+    """
+    if number_format.decay_rule == "shift_subtract":  # every state leaks
+        return None
+    neurons, whole = population.neurons, 1 << number_format.decay_bits
+    if neurons.current_decay is not None:
+        lossless = np.broadcast_to(neurons.current_decay == whole, population.shape)
+        falls, rises = lossless & (arriving[0] < 0), lossless & (arriving[1] > 0)
+        if falls.any() or rises.any():
+            bounds = -_ENDLESS * int(falls.any()), _ENDLESS * int(rises.any())
+            return bounds, bounds
+    lossless = np.broadcast_to(neurons.decay == whole, population.shape)
+    falls = lossless & (arriving[0] + bias[0] < 0)
+    rises = lossless & (arriving[1] + bias[1] > 0) & (not isinstance(neurons, LIF))
+    if falls.any() or rises.any():
+        bounds = -_ENDLESS * int(falls.any()), _ENDLESS * int(rises.any())
+        return (int(arriving[0].min()), int(arriving[1].max())), bounds
+    return None
 
 
 def _after_reset(
-    neurons: object, low: Integers, high: Integers, number_format: NumberFormat
+    population: Population, low: Integers, high: Integers, number_format: NumberFormat
 ) -> tuple[Integers, Integers]:
     """Bounds after the comparison and reset, given bounds before."""
+    neurons = population.neurons
     if not isinstance(neurons, LIF):
         return low, high
     shifted = np.broadcast_to(neurons.threshold.astype(np.int64), low.shape)
@@ -183,8 +228,13 @@ def _after_reset(
     silent = (shifted << number_format.threshold_shift) - (number_format.comparator == ">=")
     may_fire = high > silent
     if isinstance(neurons.reset, ResetSubtract):
-        amount = int(neurons.reset.amount)
-        fired_low, fired_high = np.maximum(low, silent + 1) - amount, high - amount
+        amount, most = int(neurons.reset.amount), population.max_spikes
+        # After the last of several spikes the membrane is silent, or has fired as often as it may.
+        started = np.maximum(low, silent + 1) if most == 1 else silent + 1
+        fired_low = started - amount
+        fired_high = high - amount
+        if most > 1:
+            fired_high = np.minimum(fired_high, np.maximum(silent, high - most * amount))
     else:
         fired_low = fired_high = np.full(low.shape, int(neurons.reset.value), np.int64)
     kept_low, kept_high = np.minimum(low, silent), np.minimum(high, silent)

@@ -24,7 +24,7 @@ from snn_deploy.graph import (
     ResetSubtract,
     ResetTo,
 )
-from snn_deploy.numerics import Integers, NumberFormat, round_to_integer
+from snn_deploy.numerics import Integers, NumberFormat, decay_mantissa, round_to_integer
 from snn_deploy.quantization.ranges import out_of_range, population_range
 from snn_deploy.synapses import with_weights
 
@@ -61,7 +61,10 @@ def at_scale(
     neurons = population.neurons
     unit = scale * 2.0**number_format.fraction_bits  # membrane units per unit of the float network
     bias = round_to_integer(np.asarray(neurons.bias * unit / 2.0**number_format.bias_shift))
-    decay = round_to_integer(np.asarray(neurons.decay * 2.0**number_format.decay_bits))
+    rule, bits = number_format.decay_rule, number_format.decay_bits
+    decay = decay_mantissa(neurons.decay, rule, bits)
+    memory = neurons.current_decay
+    current_decay = None if memory is None else decay_mantissa(memory, rule, bits)
     quantized: Neurons
     if isinstance(neurons, LIF):
         mantissas = (
@@ -70,16 +73,15 @@ def at_scale(
             else np.array(threshold, np.int64)
         )
         quantized = LIF(
-            decay=decay, threshold=mantissas, bias=bias, reset=_reset(neurons.reset, unit)
+            decay=decay,
+            threshold=mantissas,
+            bias=bias,
+            reset=_reset(neurons.reset, unit),
+            current_decay=current_decay,
         )
     else:
-        quantized = replace(neurons, decay=decay, bias=bias)
-    return Quantized(
-        Population(
-            name=population.name, shape=population.shape, neurons=quantized, scale=1.0 / scale
-        ),
-        projections,
-    )
+        quantized = replace(neurons, decay=decay, bias=bias, current_decay=current_decay)
+    return Quantized(replace(population, neurons=quantized, scale=1.0 / scale), projections)
 
 
 def _fine_thresholds(level: Any, number_format: NumberFormat) -> Integers:
@@ -104,9 +106,9 @@ def _projection(
     step, exponent = number_format.weight_step, 0
     factor = scale
     if graph.carries_values(projection):
-        step = 1
         factor *= graph.input(projection.source).scale or 1.0
         if graph.on_host(projection):
+            step = 1
             factor *= 2.0 ** (number_format.fraction_bits - number_format.bias_shift)
             largest = float(np.abs(projection.synapses.weight).max()) * factor
             if largest > 0:
@@ -135,7 +137,7 @@ def misfit(graph: Graph, quantized: Quantized, number_format: NumberFormat) -> s
         weight = projection.synapses.weight
         if before.synapses.weight.any() and not weight.any():
             return f"every weight of {projection.name} rounds to zero"
-        if graph.carries_values(projection):
+        if graph.on_host(projection):
             limit = number_format.first_layer_weight_limit
             low, high = -limit, limit
         else:

@@ -10,6 +10,7 @@ from rich.table import Table
 from snn_deploy.counting import PopulationCount
 from snn_deploy.energy_model import EnergyReport
 from snn_deploy.hardware import Target
+from snn_deploy.inspection import Inspection, Span
 from snn_deploy.reporting import joules, percent, quantity
 
 
@@ -135,3 +136,61 @@ def target_table(targets: Sequence[Target]) -> Table:
         ],
         text_columns=4,
     )
+
+
+def inspection_tables(inspection: Inspection) -> list[Table]:
+    """Populations and projections of a network."""
+    populations = table(
+        f"Populations of {inspection.path}",
+        ("population", "model", "shape", "neurons", "current decay", "decay", "threshold", "bias",
+         "stage"),
+        [
+            (
+                p.name,
+                p.model,
+                "x".join(str(n) for n in p.shape),
+                f"{p.neurons:,}",
+                _span(p.current_decay),
+                _span(p.decay),
+                _span(p.threshold),
+                _span(p.bias),
+                "-" if p.stage is None else str(p.stage),
+            )
+            for p in inspection.populations
+        ],
+        text_columns=2,
+    )  # fmt: skip
+    projections = table(
+        "Projections",
+        ("projection", "kind", "weights", "range", "exponent", "delay", "synapses"),
+        [
+            (
+                p.name,
+                p.kind,
+                f"{p.weights:,}",
+                _span(p.weight),
+                str(p.exponent),
+                _span(p.delay),
+                f"{p.synapses:,}",
+            )
+            for p in inspection.projections
+        ],
+        text_columns=2,
+    )
+    return [populations, projections]
+
+
+def inspection_lines(inspection: Inspection) -> list[str]:
+    """Inputs, outputs and oddities, below the tables."""
+    lines = [
+        f"input {i.name}: {i.kind}, {'x'.join(str(n) for n in i.shape)}" for i in inspection.inputs
+    ]
+    time = "as the input" if inspection.timesteps is None else str(inspection.timesteps)
+    lines.append(f"output {', '.join(inspection.outputs)}; timesteps: {time}")
+    return lines + [f"note: {note}" for note in inspection.notes]
+
+
+def _span(span: Span | None) -> str:
+    if span is None:
+        return "-"
+    return str(span[0]) if span[0] == span[1] else f"{span[0]}..{span[1]}"

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from numpy.typing import NDArray
 
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import Graph
 from snn_deploy.packets import Recording
 from snn_deploy.sim import reference
-from snn_deploy.sim.plan import Plan, Timing, plan, steps_of, with_sample_axis
+from snn_deploy.sim.plan import Plan, Timing, plan, plan_stream, steps_of, with_sample_axis
+from snn_deploy.sim.timing import pipelined, repeatable
 from snn_deploy.sim.trace import Record, Trace
 
-__all__ = ["EngineName", "Progress", "Record", "Trace", "simulate", "simulate_batches"]
+__all__ = [
+    "EngineName",
+    "Progress",
+    "Record",
+    "Trace",
+    "Windows",
+    "simulate",
+    "simulate_batches",
+    "simulate_stream",
+]
 
 EngineName = Literal["event", "reference"]
 Progress = Callable[[int, int], None]
@@ -44,12 +57,18 @@ def simulate_batches(
     engine: EngineName = "event",
     timing: Timing = "zero_delay",
     steps: int | None = None,
+    reset_interval: int | None = None,
+    reset_offset: int | None = None,
     trace: bool = False,
     batch: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Trace]:
     """Simulate batch by batch; see :func:`simulate`. Yields one trace per batch, in order."""
     recording = with_sample_axis(graph, recording)
+    if reset_interval is not None and reset_interval < 1:
+        raise SnnDeployError("SD104", f"a reset interval must be at least 1, not {reset_interval}")
+    if reset_offset is not None and reset_interval is None:
+        raise SnnDeployError("SD104", "a reset offset needs a reset interval")
     length = steps_of(graph, recording, steps)
     samples = len(next(iter([*recording.spikes.values(), *recording.values.values()])))
     if batch is None:
@@ -58,7 +77,15 @@ def simulate_batches(
     run = _runner(graph, engine)
     for start in range(0, samples, batch):
         stop = min(start + batch, samples)
-        part = plan(graph, recording.part(start, stop), steps=length, timing=timing, trace=trace)
+        part = plan(
+            graph,
+            recording.part(start, stop),
+            steps=length,
+            timing=timing,
+            trace=trace,
+            reset_interval=reset_interval,
+            reset_offset=reset_offset,
+        )
         yield run(part)
         if progress is not None:
             progress(stop, samples)
@@ -71,6 +98,8 @@ def simulate(
     engine: EngineName = "event",
     timing: Timing = "zero_delay",
     steps: int | None = None,
+    reset_interval: int | None = None,
+    reset_offset: int | None = None,
     trace: bool = False,
     batch: int | None = None,
     progress: Progress | None = None,
@@ -85,6 +114,10 @@ def simulate(
     timing : ``zero_delay``: a spike crosses a projection without delay within its timestep;
         ``pipelined``: every hop takes the number format's ``hop_delay``, as on the chip.
     steps : timesteps to run; default: the graph's, else the recording's.
+    reset_interval : clear all neurons every so many timesteps, the first population first and each
+        later one when the same samples reach it. Spikes on their way are not lost.
+    reset_offset : timestep (counted from 0) at which the first population is cleared for the first
+        time, modulo the interval: Lava's ``reset_offset``. Default: when its first input arrives.
     trace : keep spikes, membranes and currents of every neuron at every timestep.
     batch : samples at a time; default: as many as fit a modest amount of memory.
     progress : called with (samples done, samples in all) after each batch.
@@ -97,7 +130,8 @@ def simulate(
     Raises
     ------
     SnnDeployError
-        SD103 or SD106 if the recording does not fit the graph, SD105 for an unknown engine.
+        SD103 or SD106 if the recording does not fit the graph, SD104 for steps or resets that make
+        no sense, SD105 for an unknown engine, SD207 if the graph cannot be pipelined.
     """
     return Trace.joined(
         list(
@@ -107,9 +141,69 @@ def simulate(
                 engine=engine,
                 timing=timing,
                 steps=steps,
+                reset_interval=reset_interval,
+                reset_offset=reset_offset,
                 trace=trace,
                 batch=batch,
                 progress=progress,
             )
         )
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Windows:
+    """A pipelined run, cut into one window per sample: as in :class:`Trace`, without record."""
+
+    spikes: dict[str, NDArray[Any]]
+    membrane: dict[str, NDArray[Any]]
+    current: dict[str, NDArray[Any]]
+
+    def difference(self, trace: Trace) -> int:
+        """Number of spikes, membranes and currents that differ from those of a traced run."""
+        return sum(
+            int((mine[name] != theirs[name]).sum())
+            for mine, theirs in (
+                (self.spikes, trace.spikes),
+                (self.membrane, trace.membrane),
+                (self.current, trace.current),
+            )
+            for name in theirs
+        )
+
+
+def simulate_stream(
+    graph: Graph, recording: Recording, *, engine: EngineName = "event", steps: int | None = None
+) -> Windows:
+    """Run all samples through a pipelined chip in one go, and cut the run into their windows.
+
+    One window of timesteps per sample, every population cleared when its next window reaches it.
+    What a chip with a delay per hop does must, window by window, be what the zero-delay graph does.
+
+    Parameters
+    ----------
+    graph : integer graph without loops and delays.
+    recording : inputs; samples follow each other.
+    engine : as for :func:`simulate`.
+    steps : timesteps per window; default: the graph's, else the recording's.
+
+    Raises
+    ------
+    SnnDeployError
+        As :func:`simulate`; SD207 where a window would feel the one before.
+    """
+    repeatable(graph)
+    recording = with_sample_axis(graph, recording)
+    length = steps_of(graph, recording, steps)
+    trace = _runner(graph, engine)(plan_stream(graph, recording, steps=length, trace=True))
+    timed = pipelined(graph)
+
+    def cut(part: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        windows = {}
+        for name, values in part.items():
+            stage = timed.stages[name]
+            run = values[0, stage : values.shape[1] - timed.latency + stage]
+            windows[name] = run.reshape(-1, length, *run.shape[1:])
+        return windows
+
+    return Windows(cut(trace.spikes), cut(trace.membrane), cut(trace.current))

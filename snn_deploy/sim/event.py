@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_deploy.graph import LIF, Graph, Population, Projection, ResetSubtract
-from snn_deploy.numerics import NumberFormat, rounding_shift_right
+from snn_deploy.numerics import NumberFormat, rounding_shift_right, wrap
 from snn_deploy.sim import kernels
 from snn_deploy.sim.plan import Plan
 from snn_deploy.sim.reference import readout
@@ -24,6 +24,8 @@ from snn_deploy.synapses import AxisReach, Conv2d, Dense, as_map, axis_reach, po
 
 Array = NDArray[Any]
 
+_NOTHING = np.zeros((0, 0, 0, 0), np.uint8)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SynapseTable:
@@ -31,7 +33,7 @@ class SynapseTable:
 
     Entries ``starts[p]`` to ``starts[p + 1]`` of ``pixels`` and ``taps`` are the source pixels that
     reach target pixel p, each once, and the row of ``weights`` to add: [taps, source channels,
-    target channels per group], int16 or int64, exponent included.
+    target channels per group], int16 or int64, exponent included (unless the sum wraps before it).
     """
 
     starts: NDArray[np.int64]
@@ -45,6 +47,94 @@ class SynapseTable:
         """No sum over 0/1 inputs can exceed this magnitude."""
         entries = int(np.diff(self.starts).max(initial=0)) * self.channels_per_group
         return entries * int(np.abs(self.weights.astype(np.int64)).max(initial=0))
+
+    def add_spikes(
+        self,
+        words: NDArray[np.uint64],
+        first: int,
+        last: int,
+        delay: Any,
+        current: Array,
+        events: NDArray[np.int64],
+    ) -> None:
+        """Add what 0/1 spikes bring in steps ``first`` to ``last``."""
+        kernels.accumulate_spikes(
+            words, first, last, delay, self.starts, self.pixels, self.taps, self.weights,
+            self.channels_per_group, current, events,
+        )  # fmt: skip
+
+    def add_values(
+        self,
+        values: Array,
+        first: int,
+        last: int,
+        delay: Any,
+        current: Array,
+        events: NDArray[np.int64],
+        count_value: bool,
+    ) -> None:
+        """Add what values, or several spikes per timestep, bring in steps ``first`` to ``last``."""
+        kernels.accumulate_values(
+            values, first, last, delay, self.starts, self.pixels, self.taps, self.weights,
+            self.channels_per_group, current, events, count_value,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DelayedSynapses:
+    """Dense synapses with delays of their own, sorted by delay and source neuron.
+
+    Synapses ``starts[d, n]`` to ``starts[d, n + 1]`` lead from source neuron n (counted by pixel,
+    then channel, as spikes are stored) to ``targets`` with ``weights``, and take the d-th distinct
+    delay beyond that of the shortest one.
+    """
+
+    starts: NDArray[np.int64]
+    targets: NDArray[np.int32]
+    weights: NDArray[np.int64]
+
+    def add_values(
+        self,
+        values: Array,
+        first: int,
+        last: int,
+        delay: Any,
+        current: Array,
+        events: NDArray[np.int64],
+        count_value: bool,
+    ) -> None:
+        """Add what arrives in steps ``first`` to ``last``."""
+        kernels.accumulate_delayed(
+            values, first, last, np.unique(delay), self.starts, self.targets, self.weights,
+            current, events, count_value,
+        )  # fmt: skip
+
+
+def delayed_synapses(graph: Graph, projection: Projection) -> DelayedSynapses:
+    """Sort the synapses of a Dense projection whose delay is an array."""
+    weight = projection.synapses.weight.astype(np.int64)
+    if projection.sum_bits is None:
+        weight = weight << max(projection.exponent, 0)
+    source = graph.shape_of(projection.source)
+    channels, height, width = as_map(source)
+    # columns from C, H, W order to the order of pixels, then channels
+    order = np.arange(weight.shape[1]).reshape(channels, height * width).T.reshape(-1)
+    weight = weight[:, order]
+    delay = np.broadcast_to(np.asarray(projection.delay), weight.shape)[:, order]
+    starts, targets, weights = [], [], []
+    found = 0
+    for value in np.unique(delay):
+        column, row = np.nonzero((delay == value).T)
+        counts = np.bincount(column, minlength=weight.shape[1])
+        starts.append(found + np.concatenate([[0], np.cumsum(counts)]))
+        targets.append(row)
+        weights.append(weight[row, column])
+        found += len(row)
+    return DelayedSynapses(
+        starts=np.array(starts, np.int64),
+        targets=np.concatenate(targets).astype(np.int32),
+        weights=np.concatenate(weights),
+    )
 
 
 def synapse_table(graph: Graph, projection: Projection) -> SynapseTable:
@@ -67,7 +157,8 @@ def synapse_table(graph: Graph, projection: Projection) -> SynapseTable:
     weights = np.array(
         [kernel[np.ix_(ys, xs)].sum(axis=(0, 1)) for ys in row_sets for xs in column_sets]
     )
-    weights <<= max(projection.exponent, 0)
+    if projection.sum_bits is None:
+        weights <<= max(projection.exponent, 0)
     narrow = np.abs(weights).max() < 1 << 15
     entries = reached.reshape(-1, reached.shape[2] * reached.shape[3]).sum(axis=1)
     return SynapseTable(
@@ -132,12 +223,12 @@ def _channels_first(pixels: Array, shape: tuple[int, ...]) -> Array:
     return np.ascontiguousarray(np.swapaxes(pixels, -1, -2)).reshape(*pixels.shape[:-2], *shape)
 
 
-def _pixels(values: Array, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """[..., *shape] to contiguous int64 [..., pixels, channels]."""
+def _pixels(values: Array, shape: tuple[int, ...]) -> Array:
+    """[..., *shape] to contiguous [..., pixels, channels]."""
     lead = values.shape[: values.ndim - len(shape)]
     channels, height, width = as_map(shape)
     rows = values.reshape(*lead, channels, height * width)
-    return np.ascontiguousarray(np.swapaxes(rows, -1, -2), dtype=np.int64)
+    return np.ascontiguousarray(np.swapaxes(rows, -1, -2))
 
 
 class _State:
@@ -147,8 +238,11 @@ class _State:
         channels, height, width = as_map(population.shape)
         pixels, samples, steps = height * width, plan.samples, plan.steps
         self.current: Array = np.zeros((samples, steps, pixels, channels), sum_dtype)
-        self.host = np.zeros((samples, 1, pixels, channels), np.int64)
+        windows = 1 + int(plan.windows[population.name].max(initial=0))
+        self.host = np.zeros((samples, windows, pixels, channels), np.int64)
         self.membrane = np.zeros((samples, pixels, channels), np.int64)
+        remembers = samples if population.neurons.current_decay is not None else 0
+        self.memory = np.zeros((remembers, pixels, channels), np.int64)
         self.words = np.zeros((samples, steps, pixels, -(-channels // 64)), np.uint64)
         self.spikes = np.zeros((pixels, channels), np.int64)
         self.sample_spikes = np.zeros(samples, np.int64)
@@ -156,131 +250,184 @@ class _State:
         traced = samples if keep else 0
         self.membrane_trace = np.zeros((traced, steps, pixels, channels), np.int64)
         self.current_trace = np.zeros((traced, steps, pixels, channels), np.int64)
+        self._apart: Array | None = None
+
+    def apart(self) -> Array:
+        """Room for a sum that wraps before it joins ``current``."""
+        if self._apart is None:
+            self._apart = np.zeros_like(self.current)
+        return self._apart
 
 
 class EventEngine:
-    """A graph's synapse tables and neuron parameters, made once, run on any number of batches."""
+    """A graph's synapses and neuron parameters, made once, run on any number of batches."""
 
     def __init__(self, graph: Graph) -> None:
         if graph.number_format is None:
             raise ValueError("the event engine runs integer graphs only")
         self.graph = graph
         self.format: NumberFormat = graph.number_format
-        self.tables = {p.name: synapse_table(graph, p) for p in graph.projections}
+        self.synapses: dict[str, SynapseTable | DelayedSynapses] = {
+            p.name: delayed_synapses(graph, p)
+            if isinstance(p.delay, np.ndarray) and not graph.is_constant(p)
+            else synapse_table(graph, p)
+            for p in graph.projections
+        }
         self.neurons = {p.name: self._parameters(p) for p in graph.populations}
+        # Sources that are read as numbers: values, several spikes per timestep, delays per synapse.
+        self.numeric = {
+            p.source
+            for p in graph.projections
+            if not graph.is_binary(p) or isinstance(p.delay, np.ndarray)
+        } | {p.name for p in graph.populations if p.max_spikes > 1}
 
     def _parameters(self, population: Population) -> dict[str, Any]:
         neurons = population.neurons
 
         def spread(value: Array) -> NDArray[np.int64]:
-            return _pixels(np.broadcast_to(value, population.shape), population.shape)
+            wide = np.broadcast_to(value, population.shape).astype(np.int64)
+            return _pixels(wide, population.shape)
 
-        never = np.iinfo(np.int64).max
-        threshold = np.full(population.shape, never, np.int64)
+        threshold: Array = np.array(1 << 62)  # never reached
         subtracts, reset = False, 0
         if isinstance(neurons, LIF):
-            strict = self.format.comparator == ">"
-            shifted = neurons.threshold.astype(np.int64) << self.format.threshold_shift
-            threshold = np.broadcast_to(shifted if strict else shifted - 1, population.shape)
+            threshold = neurons.threshold.astype(np.int64) << self.format.threshold_shift
+            threshold = threshold - (self.format.comparator == ">=")
             subtracts = isinstance(neurons.reset, ResetSubtract)
             reset = int(
                 neurons.reset.amount
                 if isinstance(neurons.reset, ResetSubtract)
                 else neurons.reset.value
             )
+        memory = neurons.current_decay
         return {
             "bias": spread(neurons.bias),
             "decay": spread(neurons.decay),
-            "threshold": _pixels(threshold, population.shape),
+            "current_decay": np.zeros((0, 0), np.int64) if memory is None else spread(memory),
+            "threshold": spread(threshold),
             "subtracts": subtracts,
             "reset": reset,
         }
 
+    def _sum_dtype(self, population: Population) -> type:
+        """int32 where no sum of this population can leave it, and no sum wraps on its own."""
+        largest = 0
+        for projection in self.graph.incoming(population.name):
+            table = self.synapses[projection.name]
+            if self.graph.on_host(projection):
+                continue
+            binary = self.graph.is_binary(projection) and projection.sum_bits is None
+            if not binary or isinstance(table, DelayedSynapses):
+                return np.int64
+            largest += table.largest_sum
+        return np.int64 if largest >= 1 << 31 else np.int32
+
     def run(self, plan: Plan) -> Trace:
         """Run one batch."""
         graph = self.graph
-        words = {
-            name: pack(values)
-            for name, values in plan.inputs.items()
-            if graph.input(name).kind == "spikes"
-        }
+        words: dict[str, NDArray[np.uint64]] = {}
+        values: dict[str, Array] = {}
+        for spec in graph.inputs:
+            if spec.kind == "spikes":
+                words[spec.name] = pack(plan.inputs[spec.name])
+            if spec.name in self.numeric:
+                values[spec.name] = _pixels(plan.inputs[spec.name], spec.shape)
         events = {p.name: np.zeros(plan.samples, np.int64) for p in graph.projections}
         states: dict[str, _State] = {}
         for population in graph.populations:
-            largest = sum(
-                self.tables[p.name].largest_sum
-                for p in graph.incoming(population.name)
-                if not graph.carries_values(p)
-            )
-            valued = any(
-                graph.carries_values(p) and not graph.on_host(p)
-                for p in graph.incoming(population.name)
-            )
-            wide = valued or largest >= 1 << 31
-            keep = plan.trace or not isinstance(population.neurons, LIF)
-            states[population.name] = _State(population, plan, np.int64 if wide else np.int32, keep)
-            words[population.name] = states[population.name].words
+            name = population.name
+            keep = plan.trace or (name in graph.outputs and population.neurons.readout is not None)
+            states[name] = _State(population, plan, self._sum_dtype(population), keep)
+            words[name] = states[name].words
+            if name in self.numeric:
+                values[name] = np.zeros(states[name].current.shape, np.uint8)
         for projection in graph.projections:
-            if graph.carries_values(projection):
-                self._add_values(projection, plan, states[projection.target], events)
+            if graph.is_constant(projection):
+                self._add_constant(projection, plan, values, states[projection.target], events)
         for group in graph.order:
             looped = len(group) > 1 or any(p.source == group[0] for p in graph.incoming(group[0]))
             spans = [(t, t + 1) for t in range(plan.steps)] if looped else [(0, plan.steps)]
             for first, last in spans:
                 for name in group:
-                    self._advance(name, plan, first, last, words, states[name], events)
-        return self._trace(plan, states, words, events)
+                    self._gather(name, plan, first, last, words, values, states[name], events)
+                    self._update(name, plan, first, last, values, states[name])
+        return self._trace(plan, states, words, values, events)
 
-    def _add_values(
-        self, projection: Projection, plan: Plan, state: _State, events: dict[str, Array]
+    def _add_constant(
+        self,
+        projection: Projection,
+        plan: Plan,
+        values: dict[str, Array],
+        state: _State,
+        events: dict[str, Array],
     ) -> None:
-        """Multiply-accumulate a whole input of values, before the first step."""
-        table = self.tables[projection.name]
-        spec = self.graph.input(projection.source)
-        values = _pixels(plan.inputs[projection.source], spec.shape)
-        if spec.kind == "constant":
-            values = values[:, None]
-        total = np.zeros((*values.shape[:2], *state.current.shape[2:]), np.int64)
-        products = np.zeros(values.shape[:2], np.int64)
-        kernels.accumulate_values(
-            values, table.starts, table.pixels, table.taps, table.weights,
-            table.channels_per_group, total, products,
-        )  # fmt: skip
-        delay = 0 if spec.kind == "constant" else plan.delay(projection)
-        arrived = values.shape[1] if spec.kind == "constant" else max(plan.steps - delay, 0)
-        events[projection.name] += products[:, :arrived].sum(axis=1)
+        """Multiply-accumulate constant input, once per window, before the first step."""
+        constant = values[projection.source]
+        count = constant.shape[1]
+        total = np.zeros((plan.samples, count, *state.current.shape[2:]), np.int64)
+        self.synapses[projection.name].add_values(
+            constant, 0, count, 0, total, events[projection.name], False
+        )
+        total = total[:, : state.host.shape[1]]
         if self.graph.on_host(projection):
             state.host = state.host + rounding_shift_right(total, -projection.exponent)
-        else:
-            state.current[:, delay:] += total[:, :arrived]
+            return
+        if projection.sum_bits is not None:
+            total = wrap(total, projection.sum_bits) << projection.exponent
+        state.current += total[:, plan.windows[projection.target]]
 
-    def _advance(
+    def _gather(
         self,
         name: str,
         plan: Plan,
         first: int,
         last: int,
         words: dict[str, NDArray[np.uint64]],
+        values: dict[str, Array],
         state: _State,
         events: dict[str, Array],
     ) -> None:
-        """Gather what arrives at one population in these steps, then update its neurons."""
+        """Add up what arrives at one population in these steps."""
         for projection in self.graph.incoming(name):
-            if self.graph.carries_values(projection):
+            if self.graph.is_constant(projection):
                 continue
-            table = self.tables[projection.name]
-            kernels.accumulate_spikes(
-                words[projection.source], first, last, plan.delay(projection), table.starts,
-                table.pixels, table.taps, table.weights, table.channels_per_group,
-                state.current, events[projection.name],
-            )  # fmt: skip
+            synapses, counted = self.synapses[projection.name], events[projection.name]
+            delay, source = plan.delays[projection.name], projection.source
+            current = state.current
+            if projection.sum_bits is not None:
+                current = state.apart()
+                current[:, first:last] = 0
+            if isinstance(synapses, SynapseTable) and self.graph.is_binary(projection):
+                synapses.add_spikes(words[source], first, last, delay, current, counted)
+            else:
+                spikes = not self.graph.carries_values(projection)
+                synapses.add_values(values[source], first, last, delay, current, counted, spikes)
+            if projection.sum_bits is not None:
+                sums = wrap(current[:, first:last], projection.sum_bits) << projection.exponent
+                state.current[:, first:last] += sums
+
+    def _update(
+        self,
+        name: str,
+        plan: Plan,
+        first: int,
+        last: int,
+        values: dict[str, Array],
+        state: _State,
+    ) -> None:
+        """Advance one population's neurons through these steps."""
         neurons, number_format = self.neurons[name], self.format
         kernels.update_neurons(
-            state.current, state.host, first, last, number_format.fraction_bits,
-            1 << (number_format.membrane_bits - 1), neurons["bias"], number_format.bias_shift,
-            neurons["decay"], number_format.decay_bits, number_format.membrane_limit,
-            neurons["threshold"], neurons["subtracts"], neurons["reset"], state.membrane,
-            state.words, state.spikes, state.sample_spikes, state.updates,
+            state.current, state.host, plan.windows[name], plan.resets[name], first, last,
+            number_format.fraction_bits, 64 - number_format.word_bits,
+            1 << (number_format.membrane_bits - 1),
+            kernels.OVERFLOW_RULES[number_format.current_overflow],
+            kernels.OVERFLOW_RULES[number_format.membrane_overflow],
+            kernels.DECAY_RULES[number_format.decay_rule], number_format.decay_bits,
+            neurons["bias"], number_format.bias_shift, neurons["decay"], neurons["current_decay"],
+            neurons["threshold"], neurons["subtracts"], neurons["reset"],
+            self.graph.population(name).max_spikes, state.membrane, state.memory, state.words,
+            values.get(name, _NOTHING), state.spikes, state.sample_spikes, state.updates,
             state.membrane_trace, state.current_trace,
         )  # fmt: skip
 
@@ -289,21 +436,27 @@ class EventEngine:
         plan: Plan,
         states: dict[str, _State],
         words: dict[str, NDArray[np.uint64]],
+        values: dict[str, Array],
         events: dict[str, Array],
     ) -> Trace:
         graph = self.graph
-        inputs = {}
-        for spec in graph.inputs:
-            time = () if spec.kind == "constant" else (1,)
-            inputs[spec.name] = (plan.inputs[spec.name] != 0).sum(axis=(0, *time), dtype=np.int64)
+        inputs = {
+            spec.name: (plan.inputs[spec.name] != 0).sum(axis=(0, 1), dtype=np.int64)
+            for spec in graph.inputs
+        }
         spiking = {p.name: p for p in graph.spiking()}
         membrane = {
             p.name: _channels_first(states[p.name].membrane_trace, p.shape)
             for p in graph.populations
             if len(states[p.name].membrane_trace)
         }
-        wanted = {n for n in spiking if plan.trace or n in graph.outputs}
-        spikes = {name: unpack(words[name], spiking[name].shape) for name in wanted}
+        spikes: dict[str, Array] = {}
+        for name in {n for n in spiking if plan.trace or n in graph.outputs}:
+            several = spiking[name].max_spikes > 1
+            shape = spiking[name].shape
+            spikes[name] = (
+                _channels_first(values[name], shape) if several else unpack(words[name], shape)
+            )
         output = {n: readout(graph.population(n), spikes, membrane) for n in graph.outputs}
         record = Record(
             samples=plan.samples,

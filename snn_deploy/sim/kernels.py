@@ -69,52 +69,127 @@ def accumulate_spikes(
 
 @njit(cache=True, nogil=True)
 def accumulate_values(
-    values: Any,  # int64 [samples, steps or 1, source pixels, source channels]
+    values: Any,  # integers [samples, steps, source pixels, source channels]
+    first: int,
+    last: int,
+    delay: int,
     starts: Any,
     pixels: Any,
     taps: Any,
     weights: Any,
     channels_per_group: int,
-    total: Any,  # int64 [samples, steps or 1, target pixels, target channels], added to
-    products: Any,  # int64 [samples, steps or 1], added to
+    current: Any,  # int64 [samples, steps, target pixels, target channels], added to
+    events: Any,  # int64 [samples], added to
+    count_value: bool,  # a value of n is n events (spikes), not one (a product)
 ) -> None:
-    """Add weight times value; count the products whose value is not zero."""
+    """Add weight times value of all that arrives in steps ``first`` to ``last``."""
     width = weights.shape[2]
     for sample in range(values.shape[0]):
-        for step in range(values.shape[1]):
-            count = 0
+        count = 0
+        for step in range(max(first, delay), last):
             for target in range(starts.shape[0] - 1):
                 for entry in range(starts[target], starts[target + 1]):
                     for channel in range(values.shape[3]):
-                        value = values[sample, step, pixels[entry], channel]
+                        value = np.int64(values[sample, step - delay, pixels[entry], channel])
                         if value == 0:
                             continue
                         base = (channel // channels_per_group) * width
                         for out in range(width):
                             weight = np.int64(weights[taps[entry], channel, out])
-                            total[sample, step, target, base + out] += weight * value
-                        count += width
-            products[sample, step] += count
+                            current[sample, step, target, base + out] += weight * value
+                        count += width * value if count_value else width
+        events[sample] += count
+
+
+@njit(cache=True, nogil=True)
+def accumulate_delayed(
+    values: Any,  # integers [samples, steps, source pixels, source channels]
+    first: int,
+    last: int,
+    delays: Any,  # int64 [distinct delays]
+    starts: Any,  # int64 [distinct delays, source neurons + 1]
+    targets: Any,  # int32 [synapses]: target neuron
+    weights: Any,  # int64 [synapses]
+    current: Any,  # int64 [samples, steps, 1, target neurons], added to
+    events: Any,  # int64 [samples], added to
+    count_value: bool,
+) -> None:
+    """Add weight times value through synapses that each have a delay of their own."""
+    channels = values.shape[3]
+    for sample in range(values.shape[0]):
+        count = 0
+        for row in range(delays.shape[0]):
+            for step in range(max(first, delays[row]), last):
+                for source in range(starts.shape[1] - 1):
+                    sent = values[sample, step - delays[row], source // channels, source % channels]
+                    value = np.int64(sent)
+                    if value == 0:
+                        continue
+                    begin, end = starts[row, source], starts[row, source + 1]
+                    for synapse in range(begin, end):
+                        current[sample, step, 0, targets[synapse]] += weights[synapse] * value
+                    count += (end - begin) * value if count_value else end - begin
+        events[sample] += count
+
+
+# The rules of numerics.py by number, as a kernel is told them.
+DECAY_RULES = {"multiply_truncate": 0, "multiply_floor": 1, "shift_subtract": 2}
+OVERFLOW_RULES = {"saturate": 0, "wrap": 1, "wrap_once": 2}
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _decayed(value: Any, decay: Any, rule: int, bits: int) -> Any:
+    if rule == 0:
+        kept = (abs(value) * decay) >> bits
+        return -kept if value < 0 else kept
+    if rule == 1:
+        return (value * decay) >> bits
+    left = value - (value >> decay)
+    if left == value:
+        left -= (value > 0) - (value < 0)
+    return left
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _limited(value: Any, spare: int, rule: int, half: int) -> Any:
+    """The word that adds up (of 64 - ``spare`` bits), then the register of +-``half``."""
+    value = (value << spare) >> spare
+    if rule == 0:
+        return min(max(value, 1 - half), half - 1)
+    if rule == 1:
+        return ((value + half) & (2 * half - 1)) - half
+    if value > half:
+        return value - 2 * half
+    return value + 2 * half if value <= -half else value
 
 
 @njit(cache=True, nogil=True)
 def update_neurons(
     current: Any,  # int32 or int64 [samples, steps, P, C]: sums in weight units
-    host: Any,  # int64 [samples, steps or 1, P, C]: bias mantissas set by the host
+    host: Any,  # int64 [samples, windows, P, C]: bias mantissas set by the host
+    windows: Any,  # int64 [steps]
+    resets: Any,  # bool [steps]
     first: int,
     last: int,
     fraction_bits: int,
-    wrap_half: int,
+    spare_bits: int,
+    half: int,
+    current_overflow: int,
+    membrane_overflow: int,
+    decay_rule: int,
+    decay_bits: int,
     bias: Any,  # int64 [P, C]: mantissas
     bias_shift: int,
     decay: Any,  # int64 [P, C]
-    decay_bits: int,
-    limit: int,
+    current_decay: Any,  # int64 [P, C], or empty: the current has no memory
     threshold: Any,  # int64 [P, C], membrane units: a neuron fires above it
     subtracts: bool,
     reset: int,
+    max_spikes: int,
     membrane: Any,  # int64 [samples, P, C], state
+    memory: Any,  # int64 [samples, P, C] or empty, state: the synaptic current
     words: Any,  # uint64 [samples, steps, P, words], written
+    sent: Any,  # uint8 [samples, steps, P, C] or empty, written: spikes as numbers
     spikes: Any,  # int64 [P, C], added to
     sample_spikes: Any,  # int64 [samples], added to
     updates: Any,  # int64 [samples], added to
@@ -123,34 +198,45 @@ def update_neurons(
 ) -> None:
     """Decay, integrate, limit, compare, reset, pack: the rules of numerics.py, once per step."""
     traced = membrane_trace.shape[0] > 0
+    remembers = current_decay.shape[0] > 0
     for sample in range(current.shape[0]):
         fired_in_sample = 0
         changed = 0
         for step in range(first, last):
-            host_step = step if host.shape[1] > 1 else 0
+            cleared = resets[step]
             for pixel in range(current.shape[2]):
                 for channel in range(current.shape[3]):
+                    before = 0 if cleared else membrane[sample, pixel, channel]
                     arriving = np.int64(current[sample, step, pixel, channel]) << fraction_bits
-                    if arriving > wrap_half:
-                        arriving -= 2 * wrap_half
-                    elif arriving <= -wrap_half:
-                        arriving += 2 * wrap_half
-                    before = membrane[sample, pixel, channel]
-                    kept = (abs(before) * decay[pixel, channel]) >> decay_bits
-                    if before < 0:
-                        kept = -kept
-                    mantissa = bias[pixel, channel] + host[sample, host_step, pixel, channel]
+                    if remembers and not cleared:
+                        arriving += _decayed(
+                            memory[sample, pixel, channel],
+                            current_decay[pixel, channel],
+                            decay_rule,
+                            decay_bits,
+                        )
+                    arriving = _limited(arriving, spare_bits, current_overflow, half)
+                    if remembers:
+                        memory[sample, pixel, channel] = arriving
+                    kept = _decayed(before, decay[pixel, channel], decay_rule, decay_bits)
+                    mantissa = bias[pixel, channel] + host[sample, windows[step], pixel, channel]
                     after = kept + arriving + (mantissa << bias_shift)
-                    after = min(max(after, -limit), limit)
-                    fires = after > threshold[pixel, channel]
-                    if fires:
-                        after = after - reset if subtracts else reset
+                    after = _limited(after, spare_bits, membrane_overflow, half)
+                    above = after - threshold[pixel, channel]
+                    fires = 0
+                    if above > 0:
+                        fires = 1
+                        if max_spikes > 1:
+                            fires = min((above - 1) // reset + 1, max_spikes)
+                        after = after - fires * reset if subtracts else reset
                         words[sample, step, pixel, channel >> 6] |= np.uint64(1) << np.uint64(
                             channel & 63
                         )
-                        spikes[pixel, channel] += 1
-                        fired_in_sample += 1
-                    if fires or after != before:
+                        if sent.shape[0] > 0:
+                            sent[sample, step, pixel, channel] = fires
+                        spikes[pixel, channel] += fires
+                        fired_in_sample += fires
+                    if fires > 0 or after != before:
                         changed += 1
                     membrane[sample, pixel, channel] = after
                     if traced:

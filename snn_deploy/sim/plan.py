@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_deploy.errors import SnnDeployError
-from snn_deploy.graph import Graph, InputSpec, Projection
+from snn_deploy.graph import Graph, InputSpec
 from snn_deploy.packets import Recording
+from snn_deploy.sim.timing import Delay, Schedule, pipelined, zero_delay
 
 Timing = Literal["zero_delay", "pipelined"]
 
@@ -22,22 +23,22 @@ class Plan:
     Attributes
     ----------
     inputs : per input, what reaches the synapses. Spikes: uint8 [samples, steps, *shape]; graded:
-        [samples, steps, *shape]; constant: [samples, *shape]. Silent where the recording has ended.
+        [samples, steps, *shape]; constant: [samples, windows, *shape]. Silent where the recording
+        has ended.
     samples, steps : extent of the run.
-    hop_delay : timesteps that every projection adds to its own delay (pipelined timing).
+    delays : per projection, timesteps from a spike to its arrival: one, or one per synapse.
+    resets : per population, whether its neurons are cleared at the start of a step, bool [steps].
+    windows : per population, which window's constant input is in force, int64 [steps].
     trace : whether every neuron is traced.
     """
 
     inputs: dict[str, NDArray[Any]]
     samples: int
     steps: int
-    hop_delay: int
+    delays: dict[str, Delay]
+    resets: dict[str, NDArray[np.bool_]]
+    windows: dict[str, NDArray[np.int64]]
     trace: bool
-    prompt: frozenset[str]
-
-    def delay(self, projection: Projection) -> int:
-        """Timesteps from a spike to its arrival; none for what the host sets as a bias."""
-        return 0 if projection.name in self.prompt else projection.delay + self.hop_delay
 
 
 def with_sample_axis(graph: Graph, recording: Recording) -> Recording:
@@ -52,8 +53,11 @@ def with_sample_axis(graph: Graph, recording: Recording) -> Recording:
     samples = set()
     for spec in graph.inputs:
         held = spikes if spec.kind == "spikes" else values
-        if "" in held and len(graph.inputs) == 1:
-            held[spec.name] = held.pop("")
+        if len(graph.inputs) == 1:
+            if spec.kind == "graded" and not values:  # called spikes where they carry payloads
+                held, values, spikes = spikes, spikes, {}
+            if "" in held:
+                held[spec.name] = held.pop("")
         if spec.name not in held:
             wanted = "spikes" if spec.kind == "spikes" else "values"
             key = wanted if len(graph.inputs) == 1 else f"{spec.name}.{wanted}"
@@ -81,7 +85,7 @@ def _checked(graph: Graph, spec: InputSpec, array: NDArray[Any]) -> NDArray[Any]
     if array.dtype.kind not in "biuf":
         raise SnnDeployError("SD103", f"an array of {array.dtype} is no input", where=where)
     timed = spec.kind != "constant"
-    if timed and array.ndim == len(spec.shape) + 1:
+    if array.ndim == len(spec.shape) + timed:  # one sample, without its axis
         array = array[None]
     wanted = ("N", "T", *spec.shape) if timed else ("N", *spec.shape)
     lead = len(wanted) - len(spec.shape)
@@ -139,24 +143,86 @@ def steps_of(graph: Graph, recording: Recording, steps: int | None) -> int:
     return lengths.pop()
 
 
-def plan(graph: Graph, recording: Recording, *, steps: int, timing: Timing, trace: bool) -> Plan:
+def schedule(graph: Graph, timing: Timing) -> Schedule:
+    """The schedule of a graph in this timing."""
+    return pipelined(graph) if timing == "pipelined" else zero_delay(graph)
+
+
+def plan(
+    graph: Graph,
+    recording: Recording,
+    *,
+    steps: int,
+    timing: Timing,
+    trace: bool,
+    reset_interval: int | None = None,
+    reset_offset: int | None = None,
+) -> Plan:
     """Encode one batch of a recording that :func:`with_sample_axis` has checked."""
     inputs = {}
     for spec in graph.inputs:
         if spec.kind == "constant":
-            inputs[spec.name] = spec.encode(recording.values[spec.name])
+            inputs[spec.name] = spec.encode(recording.values[spec.name])[:, None]
             continue
         held = recording.spikes if spec.kind == "spikes" else recording.values
-        encoded = spec.encode(held[spec.name][:, :steps])
-        missing = steps - encoded.shape[1]
-        inputs[spec.name] = np.pad(encoded, ((0, 0), (0, missing), *([(0, 0)] * len(spec.shape))))
-    number_format = graph.number_format
-    hop = number_format.hop_delay if number_format and timing == "pipelined" else 0
+        inputs[spec.name] = _lengthened(spec.encode(held[spec.name][:, :steps]), steps)
+    return _planned(
+        graph, inputs, steps, schedule(graph, timing), trace, reset_interval, reset_offset
+    )
+
+
+def plan_stream(graph: Graph, recording: Recording, *, steps: int, trace: bool) -> Plan:
+    """All samples of a recording in one pipelined run, one window of ``steps`` after another.
+
+    Every population is cleared when its next window begins. The run is longer than the windows by
+    the latency.
+    """
+    timed = pipelined(graph)
+    inputs = {}
+    length = 0
+    for spec in graph.inputs:
+        held = recording.spikes if spec.kind == "spikes" else recording.values
+        encoded = spec.encode(held[spec.name])
+        length = len(encoded) * steps + timed.latency
+        if spec.kind != "constant":
+            encoded = _lengthened(encoded[:, :steps], steps).reshape(-1, *spec.shape)
+            encoded = _lengthened(encoded[None], length)[0]
+        inputs[spec.name] = encoded[None]
+    return _planned(graph, inputs, length, timed, trace, steps, None)
+
+
+def _lengthened(values: NDArray[Any], steps: int) -> NDArray[Any]:
+    """[samples, time, ...] with silence up to ``steps``."""
+    missing = steps - values.shape[1]
+    return np.pad(values, ((0, 0), (0, missing), *([(0, 0)] * (values.ndim - 2))))
+
+
+def _planned(
+    graph: Graph,
+    inputs: dict[str, NDArray[Any]],
+    steps: int,
+    timed: Schedule,
+    trace: bool,
+    interval: int | None,
+    offset: int | None,
+) -> Plan:
+    time = np.arange(steps)
+    resets, windows = {}, {}
+    constant = [inputs[spec.name].shape[1] for spec in graph.inputs if spec.kind == "constant"]
+    for population in graph.populations:
+        name = population.name
+        resets[name], windows[name] = np.zeros(steps, bool), np.zeros(steps, np.int64)
+        if interval is not None:
+            begin = timed.stages[name] if offset is None else offset + timed.index(name)
+            resets[name] = time % interval == begin % interval
+            last = max(constant, default=1) - 1
+            windows[name] = np.clip((time - begin) // interval, 0, last)
     return Plan(
         inputs=inputs,
         samples=len(next(iter(inputs.values()))),
         steps=steps,
-        hop_delay=hop,
+        delays=timed.delays,
+        resets=resets,
+        windows=windows,
         trace=trace,
-        prompt=frozenset(p.name for p in graph.projections if graph.on_host(p)),
     )

@@ -7,6 +7,7 @@ partial sum stays below 2**53, int64 beyond.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from snn_deploy import numerics
-from snn_deploy.graph import LIF, Graph, Integrator, Population, Projection, ResetSubtract
+from snn_deploy.graph import LIF, Graph, Population, Projection, ResetSubtract
 from snn_deploy.numerics import NumberFormat
 from snn_deploy.sim.plan import Plan
+from snn_deploy.sim.timing import Delay
 from snn_deploy.sim.trace import Record, Trace
-from snn_deploy.synapses import Conv2d, Dense, Shape
+from snn_deploy.synapses import Conv2d, Dense, Shape, as_map, pooled_shape, with_weights
 
 Array = NDArray[Any]
 
@@ -28,7 +30,7 @@ class FloatArithmetic:
 
     dtype = np.float64
 
-    def synaptic(self, total: Array, exponent: int) -> Array:
+    def synaptic(self, total: Array, projection: Projection) -> Array:
         """Current that a synaptic sum adds."""
         return total
 
@@ -44,17 +46,21 @@ class FloatArithmetic:
         """No width."""
         return current
 
-    def decay(self, membrane: Array, decay: Array) -> Array:
-        """What is left of the membrane."""
-        return membrane * decay
+    def decay(self, state: Array, decay: Array) -> Array:
+        """What is left of a membrane or current."""
+        return np.asarray(state * decay)
 
     def limit_membrane(self, membrane: Array) -> Array:
         """No width."""
         return membrane
 
-    def fires(self, membrane: Array, threshold: Array) -> Array:
-        """Where a spike is emitted."""
-        return membrane >= threshold
+    def spikes(self, membrane: Array, neurons: LIF, most: int) -> NDArray[np.int64]:
+        """How often every neuron fires: again while what a reset leaves reaches the threshold."""
+        above = membrane - neurons.threshold
+        if most == 1:
+            return np.asarray(above >= 0, np.int64)
+        times = np.floor(above / _amount(neurons)) + 1
+        return np.asarray(np.clip(times, 0, most), np.int64)
 
 
 class IntegerArithmetic:
@@ -65,9 +71,11 @@ class IntegerArithmetic:
     def __init__(self, number_format: NumberFormat) -> None:
         self.format = number_format
 
-    def synaptic(self, total: Array, exponent: int) -> Array:
-        """Current in membrane units."""
-        return total << (exponent + self.format.fraction_bits)
+    def synaptic(self, total: Array, projection: Projection) -> Array:
+        """Current in membrane units; the sum wraps in its own register first, if it has one."""
+        if projection.sum_bits is not None:
+            total = numerics.wrap(total, projection.sum_bits)
+        return total << (projection.exponent + self.format.fraction_bits)
 
     def bias(self, value: Array) -> Array:
         """Bias mantissas in membrane units."""
@@ -78,21 +86,30 @@ class IntegerArithmetic:
         return numerics.rounding_shift_right(total, -exponent)
 
     def limit_current(self, current: Array) -> Array:
-        """The current's register."""
-        return numerics.wrap_once(current, self.format.membrane_bits)
+        """The word that adds up, then the current's register."""
+        word = numerics.wrap(current, self.format.word_bits)
+        return numerics.limit(word, self.format.current_overflow, self.format.membrane_bits)
 
-    def decay(self, membrane: Array, decay: Array) -> Array:
-        """What is left of the membrane, cut toward zero."""
-        return numerics.multiply_truncate(membrane, decay.astype(np.int64), self.format.decay_bits)
+    def decay(self, state: Array, decay: Array) -> Array:
+        """What is left of a membrane or current, by the target's decay rule."""
+        rule, bits = self.format.decay_rule, self.format.decay_bits
+        return numerics.decayed(state, decay.astype(np.int64), rule, bits)
 
     def limit_membrane(self, membrane: Array) -> Array:
-        """The membrane's register."""
-        return numerics.saturate(membrane, self.format.membrane_bits)
+        """The word that adds up, then the membrane's register."""
+        word = numerics.wrap(membrane, self.format.word_bits)
+        return numerics.limit(word, self.format.membrane_overflow, self.format.membrane_bits)
 
-    def fires(self, membrane: Array, threshold: Array) -> Array:
-        """Where a spike is emitted, by the target's comparator."""
-        shifted = threshold.astype(np.int64) << self.format.threshold_shift
-        return membrane > shifted if self.format.comparator == ">" else membrane >= shifted
+    def spikes(self, membrane: Array, neurons: LIF, most: int) -> NDArray[np.int64]:
+        """How often every neuron fires, by the target's comparator."""
+        threshold = neurons.threshold.astype(np.int64) << self.format.threshold_shift
+        amount = int(_amount(neurons))
+        return numerics.spikes_fired(membrane, threshold, amount, most, self.format.comparator)
+
+
+def _amount(neurons: LIF) -> float | int:
+    """What one spike subtracts; of no consequence for neurons that fire once at most."""
+    return neurons.reset.amount if isinstance(neurons.reset, ResetSubtract) else 1
 
 
 def synaptic_sum(projection: Projection, shape: Shape, source: Array) -> Array:
@@ -117,13 +134,16 @@ def synaptic_sum(projection: Projection, shape: Shape, source: Array) -> Array:
         )
         number = np.dtype(np.float64 if bound < 1 << 53 else np.int64)
     values, weight = values.astype(number), weight.astype(number)
+    seen = pooled_shape(shape, pool)
     if pool is not None:
         windows = sliding_window_view(values, pool.kernel, axis=(2, 3))
         values = windows[:, :, :: pool.stride[0], :: pool.stride[1]].sum(axis=(4, 5))
     if isinstance(synapses, Dense):
         total = values.reshape(len(values), -1) @ weight.T
     else:
-        total = _convolve(synapses, weight, values)
+        total = _convolve(synapses, weight, values.reshape(len(values), *as_map(seen)))
+        if len(seen) == 1:
+            total = total[:, :, 0, 0]
     total = total.reshape(*batch, *total.shape[1:])
     return np.asarray(total.astype(np.int64) if exact else total)
 
@@ -148,23 +168,39 @@ def _convolve(synapses: Conv2d, weight: Array, values: Array) -> Array:
     return np.concatenate(sums, axis=3).transpose(0, 3, 1, 2)
 
 
+def delayed_sums(
+    projection: Projection, delay: Delay, shape: Shape, source: Array, step: int
+) -> Array | None:
+    """Synaptic sum that arrives in ``step``, None if nothing can.
+
+    ``source`` is [samples, steps, *shape]; synapses of equal delay are summed together.
+    """
+    if not isinstance(delay, np.ndarray):
+        then = step - delay
+        return None if then < 0 else synaptic_sum(projection, shape, source[:, then])
+    total = None
+    for value in np.unique(delay):
+        if value <= step:
+            weight = np.where(delay == value, projection.synapses.weight, 0)
+            part = replace(projection, synapses=with_weights(projection.synapses, weight))
+            some = synaptic_sum(part, shape, source[:, step - value])
+            total = some if total is None else total + some
+    return total
+
+
 def run(graph: Graph, plan: Plan) -> Trace:
     """Run ``plan`` through ``graph``, one timestep after another."""
     arithmetic = (
         FloatArithmetic() if graph.number_format is None else IntegerArithmetic(graph.number_format)
     )
     samples, steps = plan.samples, plan.steps
-    spikes: dict[str, Array] = {
-        name: values.astype(bool)
-        for name, values in plan.inputs.items()
-        if graph.input(name).kind == "spikes"
-    }
+    sent: dict[str, Array] = dict(plan.inputs)
     membrane: dict[str, Array] = {}
     current: dict[str, Array] = {}
     updates: dict[str, Array] = {}
     for population in graph.populations:
         shape = (samples, steps, *population.shape)
-        spikes[population.name] = np.zeros(shape, bool)
+        sent[population.name] = np.zeros(shape, np.uint8)
         membrane[population.name] = np.zeros(shape, arithmetic.dtype)
         current[population.name] = np.zeros(shape, arithmetic.dtype)
         updates[population.name] = np.zeros(samples, np.int64)
@@ -172,78 +208,72 @@ def run(graph: Graph, plan: Plan) -> Trace:
     constant = {
         p.name: synaptic_sum(p, graph.shape_of(p.source), plan.inputs[p.source])
         for p in graph.projections
-        if graph.carries_values(p) and graph.input(p.source).kind == "constant"
+        if graph.is_constant(p)
     }
 
     def total(projection: Projection, step: int) -> Array | None:
         """Synaptic sum that arrives in this step, None if nothing can."""
         if projection.name in constant:
-            return constant[projection.name]
-        then = step - plan.delay(projection)
-        if then < 0:
-            return None
-        if graph.carries_values(projection):
-            source = plan.inputs[projection.source][:, then]
-        else:
-            source = spikes[projection.source][:, then]
-        return synaptic_sum(projection, graph.shape_of(projection.source), source)
+            return constant[projection.name][:, plan.windows[projection.target][step]]
+        shape, delay = graph.shape_of(projection.source), plan.delays[projection.name]
+        return delayed_sums(projection, delay, shape, sent[projection.source], step)
 
     for step in range(steps):
         for name in (name for group in graph.order for name in group):
             population = graph.population(name)
             neurons = population.neurons
-            synaptic = np.zeros((samples, *population.shape), arithmetic.dtype)
-            bias = np.broadcast_to(neurons.bias, population.shape)
-            host = np.zeros((samples, *population.shape), arithmetic.dtype)
+            zero = np.zeros((samples, *population.shape), arithmetic.dtype)
+            silent = step == 0 or plan.resets[name][step]
+            before = zero if silent else membrane[name][:, step - 1]
+            arriving, host = zero, zero
             for projection in graph.incoming(name):
-                arriving = total(projection, step)
-                if arriving is None:
+                sums = total(projection, step)
+                if sums is None:
                     continue
                 if graph.on_host(projection):
-                    host = host + arithmetic.host_sum(arriving, projection.exponent)
+                    host = host + arithmetic.host_sum(sums, projection.exponent)
                 else:
-                    synaptic = synaptic + arithmetic.synaptic(arriving, projection.exponent)
-            synaptic = arithmetic.limit_current(synaptic)
-            before = (
-                membrane[name][:, step - 1]
-                if step
-                else np.zeros((samples, *population.shape), arithmetic.dtype)
-            )
-            after = arithmetic.limit_membrane(
-                arithmetic.decay(before, neurons.decay) + synaptic + arithmetic.bias(bias + host)
-            )
+                    arriving = arriving + arithmetic.synaptic(sums, projection)
+            if neurons.current_decay is not None and not silent:
+                kept = arithmetic.decay(current[name][:, step - 1], neurons.current_decay)
+                arriving = arriving + kept
+            synaptic = arithmetic.limit_current(arriving)
+            bias = arithmetic.bias(np.broadcast_to(neurons.bias, population.shape) + host)
+            after = arithmetic.decay(before, neurons.decay) + synaptic + bias
+            after = arithmetic.limit_membrane(after)
+            fired = np.zeros(after.shape, np.int64)
             if isinstance(neurons, LIF):
-                fired = arithmetic.fires(after, neurons.threshold)
+                fired = arithmetic.spikes(after, neurons, population.max_spikes)
                 if isinstance(neurons.reset, ResetSubtract):
-                    after = np.where(fired, after - neurons.reset.amount, after)
+                    after = after - fired * neurons.reset.amount
                 else:
-                    after = np.where(fired, neurons.reset.value, after)
+                    after = np.where(fired > 0, neurons.reset.value, after)
                 after = after.astype(arithmetic.dtype)
-                spikes[name][:, step] = fired
-            else:
-                fired = np.zeros(after.shape, bool)
+            sent[name][:, step] = fired
             membrane[name][:, step] = after
             current[name][:, step] = synaptic
-            updates[name] += ((after != before) | fired).reshape(samples, -1).sum(axis=1)
+            updates[name] += ((after != before) | (fired > 0)).reshape(samples, -1).sum(axis=1)
 
+    spikes = {
+        p.name: sent[p.name] if p.max_spikes > 1 else sent[p.name].astype(bool)
+        for p in graph.spiking()
+    }
     output = {name: readout(graph.population(name), spikes, membrane) for name in graph.outputs}
-    record = _record(graph, plan, spikes, updates)
-    spiking = {p.name: spikes[p.name] for p in graph.spiking()}
     return Trace(
         output=output,
-        record=record,
-        spikes=spiking if plan.trace else {},
+        record=_record(graph, plan, sent, updates),
+        spikes=spikes if plan.trace else {},
         membrane=membrane if plan.trace else {},
         current=current if plan.trace else {},
     )
 
 
 def readout(population: Population, spikes: dict[str, Array], membrane: dict[str, Array]) -> Array:
-    """Readout of an output population over time (axis 1): spike counts where it spikes."""
-    if not isinstance(population.neurons, Integrator):
+    """Readout of an output population over time (axis 1): spike counts, or of its membranes."""
+    kind = population.neurons.readout
+    if kind is None:
         return np.asarray(spikes[population.name].sum(axis=1, dtype=np.int64))
     values = membrane[population.name]
-    kind = population.neurons.readout
     if kind == "last":
         return values[:, -1].copy()
     if kind == "max":
@@ -253,36 +283,48 @@ def readout(population: Population, spikes: dict[str, Array], membrane: dict[str
     return np.asarray(values.sum(axis=1))
 
 
-def _record(
-    graph: Graph, plan: Plan, spikes: dict[str, Array], updates: dict[str, Array]
-) -> Record:
-    inputs = {}
+def _record(graph: Graph, plan: Plan, sent: dict[str, Array], updates: dict[str, Array]) -> Record:
+    inputs = {
+        spec.name: (plan.inputs[spec.name] != 0).sum(axis=(0, 1), dtype=np.int64)
+        for spec in graph.inputs
+    }
     events = {}
-    for spec in graph.inputs:
-        values = plan.inputs[spec.name] != 0
-        time = () if spec.kind == "constant" else (1,)
-        inputs[spec.name] = values.sum(axis=(0, *time), dtype=np.int64)
     for projection in graph.projections:
-        fan_out = graph.fan_out(projection)
+        seen = sent[projection.source]
         if graph.carries_values(projection):
-            seen = plan.inputs[projection.source] != 0
-        else:
-            seen = spikes[projection.source]
-        if graph.is_input(projection.source) and graph.input(projection.source).kind == "constant":
-            per_neuron = seen.astype(np.int64)
-        else:  # what is sent later than the last step minus the delay never arrives
-            arrived = max(plan.steps - plan.delay(projection), 0)
-            per_neuron = seen[:, :arrived].sum(axis=1, dtype=np.int64)
-        events[projection.name] = (per_neuron * fan_out).reshape(plan.samples, -1).sum(axis=1)
+            seen = (seen != 0).astype(np.uint8)
+        events[projection.name] = _events(graph, plan, projection, seen)
+    spiking = [p.name for p in graph.spiking()]
     return Record(
         samples=plan.samples,
         timesteps=plan.steps,
-        spikes={p.name: spikes[p.name].sum(axis=(0, 1), dtype=np.int64) for p in graph.spiking()},
+        spikes={name: sent[name].sum(axis=(0, 1), dtype=np.int64) for name in spiking},
         sample_spikes={
-            p.name: spikes[p.name].reshape(plan.samples, -1).sum(axis=1, dtype=np.int64)
-            for p in graph.spiking()
+            name: sent[name].reshape(plan.samples, -1).sum(axis=1, dtype=np.int64)
+            for name in spiking
         },
         inputs=inputs,
         events=events,
         updates=updates,
     )
+
+
+def _events(graph: Graph, plan: Plan, projection: Projection, seen: Array) -> Array:
+    """Pairs of something sent and a target neuron it reached within the run, [samples].
+
+    What is sent later than the last step minus the delay never arrives.
+    """
+    delay = 0 if graph.is_constant(projection) else plan.delays[projection.name]
+    if not isinstance(delay, np.ndarray):
+        arrived = seen.shape[1] if graph.is_constant(projection) else max(plan.steps - delay, 0)
+        per_neuron = seen[:, :arrived].sum(axis=1, dtype=np.int64)
+        per_sample = (per_neuron * graph.fan_out(projection)).reshape(plan.samples, -1)
+        return np.asarray(per_sample.sum(axis=1))
+    targets, sources = projection.synapses.weight.shape
+    flat = seen.reshape(plan.samples, plan.steps, sources)
+    found = np.zeros(plan.samples, np.int64)
+    for value in np.unique(delay):
+        fan_out = np.broadcast_to(delay == value, (targets, sources)).sum(axis=0)
+        per_neuron = flat[:, : max(plan.steps - int(value), 0)].sum(axis=1, dtype=np.int64)
+        found += per_neuron @ fan_out
+    return found

@@ -24,8 +24,9 @@ class Record:
     inputs : per input, how often each element was not zero, summed over samples; a constant value
         counts once per sample, whatever the number of timesteps (input shape).
     events : per projection, [samples]: pairs (source event, target neuron) that the engine carried
-        out. Spikes: accumulates. Values: multiply-accumulates with a value that is not zero, a
-        constant value counted once per sample.
+        out. Spikes: accumulates, n for a neuron that fires n times in a timestep. Values:
+        multiply-accumulates with a value that is not zero, a constant value counted once per
+        sample.
     updates : per population, [samples]: neuron updates that changed the membrane or fired.
     """
 
@@ -81,15 +82,16 @@ class Trace:
     output : readout of each output population, [samples, *shape]: int64 in integer graphs, float64
         in float graphs.
     record : the counts.
-    spikes : per spiking population, bool [samples, timesteps, *shape]; empty unless asked for.
+    spikes : per spiking population, [samples, timesteps, *shape]: bool, or uint8 where neurons may
+        fire several times per timestep; empty unless asked for.
     membrane : per population, after the step (after the reset of a neuron that fired), int64 in
         membrane units or float64; empty unless asked for.
-    current : per population, the synaptic current of the step, without bias; as ``membrane``.
+    current : per population, the synaptic current after the step, without bias; as ``membrane``.
     """
 
     output: dict[str, NDArray[Any]]
     record: Record
-    spikes: dict[str, NDArray[np.bool_]]
+    spikes: dict[str, NDArray[Any]]
     membrane: dict[str, NDArray[Any]]
     current: dict[str, NDArray[Any]]
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snn_deploy.graph import LIF, InputSpec, Population, Projection, ResetSubtract
+from snn_deploy.graph import LIF, Graph, InputSpec, Population, Projection, ResetSubtract
 from snn_deploy.sim.plan import Timing
 from snn_deploy.synapses import Dense, Shape, SumPool
 from tests.helpers.graphs import Case
@@ -72,63 +72,115 @@ def synapses_of(
     return found
 
 
+def own_delay(projection: Projection, source: Shape, sender: Neuron, target: Neuron) -> int:
+    """Delay of one synapse in the graph's own timesteps, the hop not included."""
+    if not isinstance(projection.delay, np.ndarray):
+        return projection.delay
+    column = list(neurons_of(source)).index(sender)
+    rows = projection.delay.tolist()
+    row = rows[target[0] if len(rows) > 1 else 0]
+    return int(row[column if len(row) > 1 else 0])
+
+
+def stages_of(graph: Graph, timing: Timing) -> dict[str, int] | None:
+    """Timesteps each population runs behind zero-delay timing; None if no such numbers exist.
+
+    Every requirement is tried in turn, and the target raised to what it asks for, until none asks
+    for more. Each population on a path adds one at most: whoever is raised beyond the number of
+    populations is raised for ever.
+    """
+    names = [p.name for p in graph.populations]
+    stages = dict.fromkeys(names, 0)
+    if timing == "zero_delay" or not graph.number_format or not graph.number_format.hop_delay:
+        return stages
+    reaches = {(p.source, p.target) for p in graph.projections}
+    for through, start, end in product(names, names, names):
+        if (start, through) in reaches and (through, end) in reaches:
+            reaches.add((start, end))
+    while True:
+        calm = True
+        for projection in graph.projections:
+            source, target = projection.source, projection.target
+            if graph.is_input(source):
+                least = 0 if graph.input(source).kind == "constant" else 1
+            else:
+                looped = (target, source) in reaches
+                shortest = int(np.min(projection.delay)) if looped else 0
+                least = stages[source] + 1 - shortest
+            if stages[target] < least:
+                stages[target], calm = least, False
+            if least > len(names):
+                return None
+        if calm:
+            return stages
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """What one population did in one timestep."""
 
     current: list[Number]
     membrane: list[Number]
-    fired: list[bool]
+    fired: list[int]
 
 
 class Simulation:
     """One sample of a case; steps are worked out when asked for."""
 
     def __init__(self, case: Case, timing: Timing, sample: int) -> None:
-        self.graph, self.steps = case.graph, case.steps
+        self.case, self.graph, self.steps = case, case.graph, case.steps
         self.form = case.graph.number_format
-        self.hop = self.form.hop_delay if self.form and timing == "pipelined" else 0
+        stages = stages_of(case.graph, timing)
+        assert stages is not None, "cannot be pipelined"
+        self.stages = stages
         self.done: dict[tuple[str, int], Step] = {}
+        self.outgoing: dict[tuple[str, int], dict[Neuron, int]] = {}
         self.fed = {spec.name: _fed(case, spec, sample) for spec in self.graph.inputs}
-        self.synapses: dict[str, dict[Neuron, list[tuple[Neuron, Number]]]] = {}
+        # per projection and target: source, weight and physical delay of every synapse
+        self.synapses: dict[str, dict[Neuron, list[tuple[Neuron, Number, int]]]] = {}
         for projection in self.graph.projections:
-            shapes = (self.graph.shape_of(n) for n in (projection.source, projection.target))
-            incoming: dict[Neuron, list[tuple[Neuron, Number]]] = defaultdict(list)
-            for (source, target), weight in synapses_of(projection, *shapes).items():
-                incoming[target].append((source, weight))
+            seen, shape = (self.graph.shape_of(n) for n in (projection.source, projection.target))
+            hops = stages[projection.target] - stages.get(projection.source, 0)
+            incoming: dict[Neuron, list[tuple[Neuron, Number, int]]] = defaultdict(list)
+            for (source, target), weight in synapses_of(projection, seen, shape).items():
+                delay = own_delay(projection, seen, source, target) + hops
+                if self._is_constant(projection.source):
+                    delay = 0
+                incoming[target].append((source, weight, delay))
             self.synapses[projection.name] = incoming
 
     def _is_constant(self, name: str) -> bool:
         return self.graph.is_input(name) and self.graph.input(name).kind == "constant"
 
     def _on_host(self, projection: Projection) -> bool:
-        values = self.graph.is_input(projection.source) and (
-            self.graph.input(projection.source).kind != "spikes"
-        )
-        return values and self.form is not None and self.form.first_layer == "host_bias"
+        constant = self._is_constant(projection.source)
+        return constant and self.form is not None and self.form.first_layer == "host_bias"
 
-    def sent(self, projection: Projection, step: int) -> dict[Neuron, Number]:
-        """What arrives through a projection in this step, by source neuron, zeros left out."""
-        name = projection.source
+    def sent(self, name: str, step: int) -> dict[Neuron, Number]:
+        """What an input or population sends in this step, by neuron, zeros left out."""
         if self._is_constant(name):
             return self.fed[name][0]
-        then = step if self._on_host(projection) else step - projection.delay - self.hop
-        if then < 0:
+        if step < 0:
             return {}
         if name in self.fed:
-            return self.fed[name][then] if then < len(self.fed[name]) else {}
-        fired = self.step(name, then).fired
-        shape = self.graph.shape_of(name)
-        return {neuron: 1 for neuron, spike in zip(neurons_of(shape), fired, strict=True) if spike}
+            return self.fed[name][step] if step < len(self.fed[name]) else {}
+        if (name, step) not in self.outgoing:
+            fired = zip(
+                neurons_of(self.graph.shape_of(name)), self.step(name, step).fired, strict=True
+            )
+            self.outgoing[name, step] = {neuron: n for neuron, n in fired if n}
+        return self.outgoing[name, step]
 
     def events(self, projection: Projection) -> int:
         """Pairs of something sent and a target it reached; a constant value once in all."""
-        fan_out: dict[Neuron, int] = defaultdict(int)
-        for sources in self.synapses[projection.name].values():
-            for source, _ in sources:
-                fan_out[source] += 1
-        steps = 1 if self._is_constant(projection.source) else self.steps
-        return sum(fan_out[n] for step in range(steps) for n in self.sent(projection, step))
+        name, found = projection.source, 0
+        once = self._is_constant(name)
+        for incoming in self.synapses[projection.name].values():
+            for source, _, delay in incoming:
+                for step in range(1 if once else self.steps):
+                    arrived = self.sent(name, step - delay).get(source, 0)
+                    found += bool(arrived) if name in self.fed else arrived
+        return found
 
     def step(self, name: str, step: int) -> Step:
         """One timestep of one population, and of all that it depends on."""
@@ -136,66 +188,110 @@ class Simulation:
             self.done[name, step] = self._step(self.graph.population(name), step)
         return self.done[name, step]
 
+    def _cleared(self, name: str, step: int) -> bool:
+        """Whether a population starts this step from rest."""
+        interval, offset = self.case.reset_interval, self.case.reset_offset
+        if step == 0 or interval is None:
+            return step == 0
+        begin = self.stages[name]
+        if offset is not None:
+            begin = offset + self.stages[name] - min(self.stages.values())
+        return (step - begin) % interval == 0
+
+    def before(self, name: str, step: int) -> tuple[list[Number], list[Number]]:
+        """Currents and membranes that a step starts from."""
+        if self._cleared(name, step):
+            size = self.graph.population(name).size
+            return [0] * size, [0] * size
+        last = self.step(name, step - 1)
+        return last.current, last.membrane
+
     def changes(self, name: str, step: int) -> int:
         """Neurons that fired in this step, or have another membrane after it than before."""
-        now = self.step(name, step)
-        before = self.step(name, step - 1).membrane if step else [0] * len(now.membrane)
-        return sum(f or a != b for a, b, f in zip(now.membrane, before, now.fired, strict=True))
+        now, (_, before) = self.step(name, step), self.before(name, step)
+        return sum(n > 0 or a != b for a, b, n in zip(now.membrane, before, now.fired, strict=True))
 
     def _step(self, population: Population, step: int) -> Step:
         neurons, size = population.neurons, population.size
-        before = self.step(population.name, step - 1).membrane if step else [0] * size
-        current: list[Number] = [0] * size
+        current_before, before = self.before(population.name, step)
+        arriving: list[Number] = [0] * size
         host: list[Number] = [0] * size
         for projection in self.graph.projections:
             if projection.target != population.name:
                 continue
-            arriving = self.sent(projection, step)
             for index, neuron in enumerate(neurons_of(population.shape)):
-                sources = self.synapses[projection.name][neuron]
-                total = sum(weight * arriving.get(source, 0) for source, weight in sources)
+                total = sum(
+                    weight * self.sent(projection.source, step - delay).get(source, 0)
+                    for source, weight, delay in self.synapses[projection.name][neuron]
+                )
                 if self._on_host(projection):  # to nearest, halves up
                     exact = Fraction(total) / 2**-projection.exponent
                     host[index] += floor(exact + Fraction(1, 2))
                 else:
-                    current[index] += total * 2**projection.exponent
-        current = [self._arrived(c) for c in current]
+                    arriving[index] += self._weighed(total, projection)
+        memory = neurons.current_decay
+        current = arriving
+        if memory is not None:
+            decays = _spread(memory, population.shape)
+            current = [
+                self._decayed(*state) + new
+                for *state, new in zip(current_before, decays, arriving, strict=True)
+            ]
         decay, bias = (_spread(v, population.shape) for v in (neurons.decay, neurons.bias))
+        if self.form is not None:
+            current = [self._in_register(c, self.form.current_overflow) for c in current]
+            bias = [(b + h) * 2**self.form.bias_shift for b, h in zip(bias, host, strict=True)]
         after = [
-            self._integrated(*values)
-            for values in zip(
-                before, decay, current, map(sum, zip(bias, host, strict=True)), strict=True
-            )
+            self._decayed(u, kept) + i + b
+            for u, kept, i, b in zip(before, decay, current, bias, strict=True)
         ]
+        if self.form is not None:
+            after = [self._in_register(u, self.form.membrane_overflow) for u in after]
         if not isinstance(neurons, LIF):
-            return Step(current, after, [False] * size)
-        threshold = _spread(neurons.threshold, population.shape)
-        fired = [self._fires(u, theta) for u, theta in zip(after, threshold, strict=True)]
-        for index, spike in enumerate(fired):
-            if not spike:
-                continue
-            if isinstance(neurons.reset, ResetSubtract):
-                after[index] -= neurons.reset.amount
-            else:
-                after[index] = neurons.reset.value
+            return Step(current, after, [0] * size)
+        fired = [0] * size
+        for index, threshold in enumerate(_spread(neurons.threshold, population.shape)):
+            while fired[index] < population.max_spikes and self._fires(after[index], threshold):
+                fired[index] += 1
+                if isinstance(neurons.reset, ResetSubtract):
+                    after[index] -= neurons.reset.amount
+                else:
+                    after[index] = neurons.reset.value
         return Step(current, after, fired)
 
-    def _arrived(self, current: Number) -> Number:
-        """The current in membrane units, back by one turn if it left its register."""
+    def _weighed(self, total: Number, projection: Projection) -> Number:
+        """What a synaptic sum adds to the current, in membrane units."""
         if self.form is None:
-            return current
-        current *= 2**self.form.fraction_bits
-        half = 2 ** (self.form.membrane_bits - 1)
-        if current > half:
-            return current - 2 * half
-        return current + 2 * half if current <= -half else current
+            return total
+        if projection.sum_bits is not None:
+            total = _turned(total, projection.sum_bits)
+        return total * 2 ** (projection.exponent + self.form.fraction_bits)
 
-    def _integrated(self, before: Number, decay: Number, current: Number, bias: Number) -> Number:
+    def _in_register(self, value: Number, rule: str) -> Number:
+        """A sum in the word that adds up, then in the register, by its overflow rule."""
+        assert self.form is not None
+        value = _turned(value, self.form.word_bits)
+        half = 2 ** (self.form.membrane_bits - 1)
+        if rule == "saturate":
+            return max(1 - half, min(half - 1, value))
+        if rule == "wrap":
+            return _turned(value, self.form.membrane_bits)
+        assert rule == "wrap_once"
+        if value > half:
+            return value - 2 * half
+        return value + 2 * half if value <= -half else value
+
+    def _decayed(self, state: Number, decay: Number) -> Number:
+        """What is left of a state."""
         if self.form is None:
-            return before * decay + current + bias
-        kept = trunc(Fraction(before * decay, 2**self.form.decay_bits))
-        limit = 2 ** (self.form.membrane_bits - 1) - 1
-        return max(-limit, min(limit, kept + current + bias * 2**self.form.bias_shift))
+            return state * decay
+        if self.form.decay_rule == "shift_subtract":
+            lost = floor(Fraction(state, 2**decay))
+            if lost == 0 and state != 0:
+                lost = 1 if state > 0 else -1
+            return state - lost
+        kept = Fraction(state * decay, 2**self.form.decay_bits)
+        return trunc(kept) if self.form.decay_rule == "multiply_truncate" else floor(kept)
 
     def _fires(self, membrane: Number, threshold: Number) -> bool:
         if self.form is None:
@@ -214,6 +310,13 @@ class Simulation:
             return [v[-1] if neurons.readout == "last" else max(v) for v in series]
         divisor = self.steps if neurons.readout == "mean" and self.form is None else 1
         return [sum(v) if divisor == 1 else sum(v) / divisor for v in series]
+
+
+def _turned(value: int, bits: int) -> int:
+    """Two's complement: the number of this width that differs by whole turns."""
+    turn = 2**bits
+    value %= turn
+    return value - turn if value >= turn // 2 else value
 
 
 def _fed(case: Case, spec: InputSpec, sample: int) -> list[dict[Neuron, Number]]:

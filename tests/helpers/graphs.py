@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from snn_deploy.graph import Graph, InputSpec, Population, Projection
 from snn_deploy.hardware import target
+from snn_deploy.numerics import Comparator, DecayRule, NumberFormat, OverflowRule
 from snn_deploy.packets import Recording
 from snn_deploy.sim import EngineName, Trace, simulate
 from snn_deploy.sim.plan import Timing
@@ -22,18 +24,30 @@ from tests.helpers.numbers import FloatNumbers, IntegerNumbers
 
 LOIHI2 = target("loihi2").require_format()
 GENERIC = target("generic").require_format()
-# Registers so narrow that small random graphs wrap and saturate; weight exponents; pipelined hops.
+# Registers so narrow that small random graphs wrap and saturate, in words not much wider; weight
+# exponents; pipelined hops.
 NARROW = replace(
     GENERIC,
     fraction_bits=2,
     membrane_bits=12,
+    word_bits=14,
     weight_exponent_max=3,
     threshold_bits=11,
     bias_bits=9,
     bias_shift=1,
     hop_delay=1,
 )
-FORMATS = (LOIHI2, GENERIC, NARROW)
+# The largest weights and values there may be: sums that turn over in 64 bits.
+FOREIGN = replace(
+    GENERIC,
+    weight_min=-(1 << 31),
+    weight_max=(1 << 31) - 1,
+    weight_exponent_max=16,
+    input_bits=31,
+    word_bits=32,
+)
+
+Array = NDArray[Any]
 
 KINDS: tuple[Literal["spikes", "constant", "graded"], ...] = ("spikes", "constant", "graded")
 
@@ -45,6 +59,8 @@ class Case:
     graph: Graph
     recording: Recording
     steps: int
+    reset_interval: int | None = None
+    reset_offset: int | None = None
 
     def run(
         self,
@@ -60,6 +76,8 @@ class Case:
             engine=engine,
             timing=timing,
             steps=self.steps,
+            reset_interval=self.reset_interval,
+            reset_offset=self.reset_offset,
             batch=batch,
             trace=trace,
         )
@@ -100,9 +118,15 @@ class Builder:
     """Draws a graph population by population."""
 
     def __init__(
-        self, draw: st.DrawFn, extent: Extent, numbers: IntegerNumbers | FloatNumbers
+        self,
+        draw: st.DrawFn,
+        extent: Extent,
+        numbers: IntegerNumbers | FloatNumbers,
+        *,
+        delays: bool,
     ) -> None:
-        self.draw, self.extent, self.numbers = draw, extent, numbers
+        self.draw, self.extent, self.numbers, self.delays = draw, extent, numbers, delays
+        self.rng = numbers.rng
         self.inputs: list[InputSpec] = []
         self.populations: list[Population] = []
         self.projections: list[Projection] = []
@@ -135,50 +159,64 @@ class Builder:
         fitting = [n for n in range(1, min(channels) + 1) if not any(c % n for c in channels)]
         return self.draw(st.sampled_from(fitting))
 
-    def synapses(self, seen: Shape, *, values: bool) -> Synapses:
+    def synapses(self, seen: Shape, *, host: bool) -> Synapses:
         """Synapses to whatever shape they make."""
         if len(seen) == 1 or self.draw(st.integers(0, 3)) == 0:
             size = self.draw(st.sampled_from(self.extent.neurons))
-            weight = self.numbers.weights((size, int(np.prod(seen))), values=values)
+            weight = self.numbers.weights((size, int(np.prod(seen))), host=host)
             return Dense(weight)
         groups = self._groups(seen[0])
         wanted = self.draw(st.sampled_from(self.extent.channels))
         axes = [_axis(self.draw, size) for size in seen[1:]]
         kernel, stride, padding, dilation = ((a, b) for a, b in zip(*axes, strict=True))
         shape = (max(1, wanted // groups) * groups, seen[0] // groups, *kernel)
-        weight = self.numbers.weights(shape, values=values)
+        weight = self.numbers.weights(shape, host=host)
         return Conv2d(weight, stride, padding, dilation, groups)
 
-    def synapses_to(self, seen: Shape, wanted: Shape, *, values: bool) -> Synapses:
+    def synapses_to(self, seen: Shape, wanted: Shape, *, host: bool) -> Synapses:
         """Synapses to a population that exists."""
         if len(wanted) == 1:
-            weight = self.numbers.weights((wanted[0], int(np.prod(seen))), values=values)
+            weight = self.numbers.weights((wanted[0], int(np.prod(seen))), host=host)
             return Dense(weight)
         axes = [_axis_to(self.draw, a, b) for a, b in zip(seen[1:], wanted[1:], strict=True)]
         kernel: Pair = (axes[0][0], axes[1][0])
         groups = self._groups(seen[0], wanted[0])
-        weight = self.numbers.weights((wanted[0], seen[0] // groups, *kernel), values=values)
+        weight = self.numbers.weights((wanted[0], seen[0] // groups, *kernel), host=host)
         return Conv2d(weight, padding=(axes[0][1], axes[1][1]), groups=groups)
 
-    def project(self, source: str, name: str, *, wanted: Shape | None = None, delay: int) -> Shape:
+    def delay(self, synapses: Synapses, pool: SumPool | None, least: int) -> int | Array:
+        """One delay for all synapses, or one per target, per source or per synapse."""
+        if not self.delays and not least:
+            return 0
+        if isinstance(synapses, Dense) and pool is None and self.draw(st.booleans()):
+            rows, columns = synapses.weight.shape
+            shape = self.draw(st.sampled_from(((rows, 1), (1, columns), (rows, columns))))
+            dtype = self.draw(st.sampled_from((np.int64, np.int8, np.uint16)))
+            return self.rng.integers(least, least + 4, shape).astype(dtype)
+        return least + self.draw(st.sampled_from((0, 0, 0, 1, 3)))
+
+    def project(
+        self, source: str, name: str, *, wanted: Shape | None = None, least_delay: int = 0
+    ) -> Shape:
         """Add a projection; returns the shape of its target."""
         pool = self.pool(self.shapes[source])
         seen = pooled_shape(self.shapes[source], pool)
-        values = any(i.name == source and i.kind != "spikes" for i in self.inputs)
-        if wanted is None:
-            synapses = self.synapses(seen, values=values)
-        else:
-            synapses = self.synapses_to(seen, wanted, values=values)
+        constant = any(i.name == source and i.kind == "constant" for i in self.inputs)
         form = self.numbers.format
-        host = values and form is not None and form.first_layer == "host_bias"
+        host = constant and form is not None and form.first_layer == "host_bias"
+        if wanted is None:
+            synapses = self.synapses(seen, host=host)
+        else:
+            synapses = self.synapses_to(seen, wanted, host=host)
         self.projections.append(
             Projection(
                 source=source,
                 target=name,
                 synapses=synapses,
                 pool=pool,
-                delay=delay,
-                exponent=self.numbers.exponent(host=host, values=values),
+                delay=self.delay(synapses, pool, least_delay),
+                exponent=self.numbers.exponent(host=host),
+                sum_bits=self.numbers.sum_bits(host=host),
             )
         )
         return synapses.target_shape(seen)
@@ -193,20 +231,27 @@ class Builder:
 
     def add_population(self, *, sink: bool) -> None:
         name = f"p{len(self.populations)}"
-        delay = st.sampled_from((0, 0, 0, 1, 3))
         source = self.draw(st.sampled_from(list(self.shapes)))
-        shape = self.project(source, name, delay=self.draw(delay))
+        shape = self.project(source, name)
         others = self._fitting(shape, but=[source])
         if self.draw(st.booleans()) and others:  # a residual or skip connection
             other = self.draw(st.sampled_from(others))
-            self.project(other, name, wanted=shape, delay=self.draw(delay))
+            self.project(other, name, wanted=shape)
         neurons = self.numbers.neurons(shape, sink=sink)
         scale = None if self.numbers.format is None else 0.5
-        self.populations.append(Population(name=name, shape=shape, neurons=neurons, scale=scale))
+        self.populations.append(
+            Population(
+                name=name,
+                shape=shape,
+                neurons=neurons,
+                scale=scale,
+                max_spikes=self.numbers.max_spikes(neurons),
+            )
+        )
         if not sink:
             self.shapes[name] = shape
-            if self.draw(st.integers(0, 3)) == 0:  # recurrence
-                self.project(name, name, wanted=shape, delay=self.draw(st.integers(1, 2)))
+            if self.delays and self.draw(st.integers(0, 3)) == 0:  # recurrence
+                self.project(name, name, wanted=shape, least_delay=1)
 
     def add_loop(self) -> None:
         """A projection from a later population back to an earlier one, where shapes allow it."""
@@ -218,11 +263,11 @@ class Builder:
             if later in self.shapes
             and (len(self.shapes[early]) == 1 or len(self.shapes[later]) == 3)
         ]
-        if pairs:
+        for _ in range(min(len(pairs), self.draw(st.integers(1, 2)))):
             later, early = self.draw(st.sampled_from(pairs))
-            self.project(
-                later, early, wanted=self.shapes[early], delay=self.draw(st.integers(1, 3))
-            )
+            least_delay = self.draw(st.integers(1, 2))  # less than the hops, sometimes
+            if not any((p.source, p.target) == (later, early) for p in self.projections):
+                self.project(later, early, wanted=self.shapes[early], least_delay=least_delay)
 
     def graph(self, timesteps: int | None) -> Graph:
         names = [p.name for p in self.populations]
@@ -236,7 +281,7 @@ class Builder:
             number_format=self.numbers.format,
         )
 
-    def recording(self, rng: np.random.Generator, length: int) -> Recording:
+    def recording(self, length: int) -> Recording:
         samples = self.draw(st.integers(1, self.extent.samples))
         spikes, values = {}, {}
         for spec in self.inputs:
@@ -245,7 +290,7 @@ class Builder:
             shape = (samples, *time, *spec.shape)
             if spec.kind == "spikes":
                 density = self.draw(st.sampled_from((0.0, 0.05, 0.3, 0.6, 1.0)))
-                spikes[name] = (rng.random(shape) < density).astype(np.uint8)
+                spikes[name] = (self.rng.random(shape) < density).astype(np.uint8)
             else:
                 values[name] = self.numbers.values(shape, spec.low, spec.high)
         return Recording(spikes=spikes, values=values)
@@ -255,21 +300,24 @@ def _case(
     draw: st.DrawFn,
     extent: Extent,
     numbers: IntegerNumbers | FloatNumbers,
-    rng: np.random.Generator,
+    *,
+    delays: bool = True,
 ) -> Case:
-    builder = Builder(draw, extent, numbers)
+    builder = Builder(draw, extent, numbers, delays=delays)
     for _ in range(draw(st.integers(1, 2))):
         builder.add_input()
-    count = draw(st.integers(1, extent.populations))
+    count = draw(st.sampled_from((extent.populations, *range(1, extent.populations + 1))))
     for index in range(count):
         builder.add_population(sink=index == count - 1 and draw(st.booleans()))
-    if draw(st.booleans()):
+    if delays and draw(st.integers(0, 2)):
         builder.add_loop()
-    lengths = st.sampled_from((1, extent.steps // 2, extent.steps, extent.steps))
+    lengths = st.sampled_from((extent.steps, extent.steps, extent.steps // 2, 1))
     length, fixed = draw(lengths), draw(st.booleans())
     steps = length if fixed else draw(lengths)  # the run may be shorter or longer, too
     graph = builder.graph(length if fixed else None)
-    return Case(graph, builder.recording(rng, length), steps)
+    interval = draw(st.sampled_from((None, None, 1, 2, 3, extent.steps)))
+    offset = None if interval is None else draw(st.sampled_from((None, 0, 1, 5)))
+    return Case(graph, builder.recording(length), steps, interval, offset)
 
 
 def _generator(draw: st.DrawFn) -> np.random.Generator:
@@ -277,15 +325,45 @@ def _generator(draw: st.DrawFn) -> np.random.Generator:
 
 
 @st.composite
-def integer_cases(draw: st.DrawFn, extents: Sequence[Extent] = (MEDIUM, MEDIUM, WIDE)) -> Case:
-    """An integer graph in one of the number formats, and its input."""
+def narrow_formats(draw: st.DrawFn) -> NumberFormat:
+    """Every decay rule with every rule of overflow, in registers that overflow soon."""
+    overflow = st.sampled_from(get_args(OverflowRule))
+    first_layers: tuple[Literal["host_bias", "graded"], ...] = ("host_bias", "graded")
+    return replace(
+        NARROW,
+        decay_rule=draw(st.sampled_from(get_args(DecayRule))),
+        decay_bits=draw(st.sampled_from((4, 12))),
+        current_overflow=draw(overflow),
+        membrane_overflow=draw(overflow),
+        word_bits=draw(st.sampled_from((12, 13, 14, 16, 64))),
+        comparator=draw(st.sampled_from(get_args(Comparator))),
+        first_layer=draw(st.sampled_from(first_layers)),
+    )
+
+
+@st.composite
+def integer_cases(
+    draw: st.DrawFn,
+    extents: Sequence[Extent] = (MEDIUM, MEDIUM, WIDE),
+    *,
+    delays: bool = True,
+    hop_delay: int | None = None,
+) -> Case:
+    """An integer graph in one of the number formats, and its input.
+
+    Without ``delays`` it has no loop either. ``hop_delay`` replaces the format's own.
+    """
     rng = _generator(draw)
-    numbers = IntegerNumbers(draw, rng, draw(st.sampled_from(FORMATS)))
-    return _case(draw, draw(st.sampled_from(extents)), numbers, rng)
+    fixed = st.sampled_from((LOIHI2, GENERIC, FOREIGN))
+    form = draw(st.one_of(fixed, narrow_formats(), narrow_formats()))
+    if hop_delay is not None:
+        form = replace(form, hop_delay=hop_delay)
+    numbers = IntegerNumbers(draw, rng, form)
+    return _case(draw, draw(st.sampled_from(extents)), numbers, delays=delays)
 
 
 @st.composite
 def float_cases(draw: st.DrawFn, extent: Extent = SMALL) -> Case:
     """A float graph whose arithmetic is exact, and its input."""
     rng = _generator(draw)
-    return _case(draw, extent, FloatNumbers(draw, rng), rng)
+    return _case(draw, extent, FloatNumbers(draw, rng))

@@ -27,6 +27,13 @@ Array = NDArray[Any]
 READOUTS: tuple[Readout, ...] = ("sum", "mean", "last", "max")
 
 
+def several_spikes(draw: st.DrawFn, neurons: Neurons, most: int) -> int:
+    """How often neurons may fire in a timestep, where their reset allows more than once."""
+    if not isinstance(neurons, LIF) or not isinstance(neurons.reset, ResetSubtract):
+        return 1
+    return min(most, draw(st.sampled_from((1, 2, 3, 255))))
+
+
 class IntegerNumbers:
     """Mantissas, parameters and quantized inputs that a number format allows."""
 
@@ -35,10 +42,10 @@ class IntegerNumbers:
         # What many weights, thresholds and biases are multiples of, so that sums meet thresholds.
         self.unit = draw(st.integers(1, 20)) * form.weight_step
 
-    def weights(self, shape: Shape, *, values: bool) -> Array:
+    def weights(self, shape: Shape, *, host: bool) -> Array:
         form = self.format
         low, high, step = form.weight_min, form.weight_max, form.weight_step
-        if values:
+        if host:
             low, high, step = -form.first_layer_weight_limit, form.first_layer_weight_limit, 1
         style = self.draw(st.sampled_from(("any", "any", "unit", "few", "low", "high", "zero")))
         if style == "unit":
@@ -49,14 +56,20 @@ class IntegerNumbers:
             weight = step * self.rng.integers(low // step, high // step + 1, shape)
         else:
             weight = np.full(shape, {"low": low, "high": high, "zero": 0}[style])
-        return weight.astype(self.draw(st.sampled_from((np.int64, np.int16))))
+        fits_16_bits = max(-low, high) < 1 << 15
+        types = (np.int64, np.int16) if fits_16_bits else (np.int64, np.int32)
+        return np.clip(weight, low, high).astype(self.draw(st.sampled_from(types)))
 
-    def exponent(self, *, host: bool, values: bool) -> int:
+    def exponent(self, *, host: bool) -> int:
         if host:
             return self.draw(st.sampled_from((0, -1, -4, -9, -14, -20, -62)))
-        if values:
-            return 0
         return self.draw(st.integers(0, self.format.weight_exponent_max))
+
+    def sum_bits(self, *, host: bool) -> int | None:
+        """Sometimes a register so narrow that sums wrap in it. A host has none."""
+        if host:
+            return None
+        return self.draw(st.sampled_from((None, None, None, 1, 5, 8, 12, 31, 64)))
 
     def _spread(self, shape: Shape, low: int, high: int, *, one: bool = False) -> Array:
         """Random integers: one, one per channel, or one per neuron."""
@@ -69,13 +82,18 @@ class IntegerNumbers:
         count = self.draw(st.integers(0, most))
         return count * self.unit << max(self.format.fraction_bits - shift, 0)
 
+    def _decay(self, shape: Shape) -> Array:
+        """All is lost, all is kept, half of it, or anything."""
+        whole = self.format.decay_limit
+        half = 1 if self.format.decay_rule == "shift_subtract" else whole // 2
+        ranges = ((0, 0), (whole, whole), (half, half), (0, whole))
+        return self._spread(shape, *self.draw(st.sampled_from(ranges)))
+
     def neurons(self, shape: Shape, *, sink: bool) -> Neurons:
         form = self.format
-        whole = 1 << form.decay_bits
-        low, high = self.draw(
-            st.sampled_from(((0, 0), (whole, whole), (whole // 2,) * 2, (0, whole)))
-        )
-        decay = self._spread(shape, low, high)
+        decay = self._decay(shape)
+        has_memory = form.synaptic_current and self.draw(st.booleans())
+        memory = self._decay(shape) if has_memory else None
         style = self.draw(st.sampled_from(("zero", "unit", "small", "any")))
         if style == "unit":
             least = most = min(self._units(3, form.bias_shift), form.bias_limit)
@@ -85,7 +103,7 @@ class IntegerNumbers:
         bias = self._spread(shape, least, most)
         if sink:
             readout = self.draw(st.sampled_from(READOUTS))
-            return Integrator(decay=decay, bias=bias, readout=readout)
+            return Integrator(decay=decay, bias=bias, readout=readout, current_decay=memory)
         style = self.draw(st.sampled_from(("unit", "unit", "small", "small", "any", "limit")))
         if style == "unit":
             least = most = min(self._units(6, form.threshold_shift), form.threshold_limit)
@@ -94,7 +112,11 @@ class IntegerNumbers:
             small = min(4 * form.weight_max, form.threshold_limit)
             most = small if style == "small" else form.threshold_limit
         threshold = self._spread(shape, least, most, one=form.threshold_per_population)
-        return LIF(decay=decay, threshold=threshold, bias=bias, reset=self._reset())
+        reset = self._reset()
+        return LIF(decay=decay, threshold=threshold, bias=bias, reset=reset, current_decay=memory)
+
+    def max_spikes(self, neurons: Neurons) -> int:
+        return several_spikes(self.draw, neurons, self.format.spikes_max)
 
     def _reset(self) -> Reset:
         if not self.format.soft_reset:
@@ -133,11 +155,14 @@ class FloatNumbers:
     def __init__(self, draw: st.DrawFn, rng: np.random.Generator) -> None:
         self.draw, self.rng = draw, rng
 
-    def weights(self, shape: Shape, *, values: bool) -> Array:
+    def weights(self, shape: Shape, *, host: bool) -> Array:
         return self.rng.integers(-16, 25, shape) / 16
 
-    def exponent(self, *, host: bool, values: bool) -> int:
+    def exponent(self, *, host: bool) -> int:
         return 0
+
+    def sum_bits(self, *, host: bool) -> None:
+        return None
 
     def _spread(self, shape: Shape, low: int, high: int) -> Array:
         per_channel = (shape[0], *([1] * (len(shape) - 1)))
@@ -146,13 +171,18 @@ class FloatNumbers:
 
     def neurons(self, shape: Shape, *, sink: bool) -> Neurons:
         decay, bias = self._spread(shape, 0, 16), self._spread(shape, -8, 16)
+        memory = self._spread(shape, 0, 16) if self.draw(st.booleans()) else None
         if sink:
             readout = self.draw(st.sampled_from(READOUTS))
-            return Integrator(decay=decay, bias=bias, readout=readout)
+            return Integrator(decay=decay, bias=bias, readout=readout, current_decay=memory)
         amount = self.draw(st.integers(1, 24)) / 16
         resets: tuple[Reset, ...] = (ResetTo(), ResetTo(-amount), ResetSubtract(amount))
         reset = self.draw(st.sampled_from(resets))
-        return LIF(decay=decay, threshold=self._spread(shape, 1, 48), bias=bias, reset=reset)
+        threshold = self._spread(shape, 1, 48)
+        return LIF(decay=decay, threshold=threshold, bias=bias, reset=reset, current_decay=memory)
+
+    def max_spikes(self, neurons: Neurons) -> int:
+        return several_spikes(self.draw, neurons, 255)
 
     def finish(self, spec: InputSpec) -> InputSpec:
         return spec

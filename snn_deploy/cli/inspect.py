@@ -1,0 +1,35 @@
+"""``snn-deploy inspect``."""
+
+from __future__ import annotations
+
+import click
+
+from snn_deploy.cli.common import (
+    exported_argument,
+    json_option,
+    print_json,
+    reading_options,
+    show,
+)
+
+
+@click.command()
+@exported_argument
+@reading_options
+@json_option
+def command(
+    exported: str, input_bits: int, input_shape: tuple[int, ...] | None, as_json: bool
+) -> None:
+    """Show what is in an exported folder, a .nir or a .net file: neurons, synapses, oddities.
+
+    Example: snn-deploy inspect their.net
+    """
+    from snn_deploy.inspection import inspect
+
+    result = inspect(exported, input_bits=input_bits, input_shape=input_shape)
+    if as_json:
+        print_json(result)
+        return
+    from snn_deploy.reporting.tables import inspection_lines, inspection_tables
+
+    show(*inspection_tables(result), *inspection_lines(result))

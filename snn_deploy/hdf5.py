@@ -1,0 +1,82 @@
+"""HDF5 files of strangers, read within bounds of size, memory and time."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snn_deploy import hdf5_child
+from snn_deploy.errors import SnnDeployError
+
+Content = NDArray[Any] | str | None
+
+# What one network file may hold.
+MAX_BYTES = 4 << 30
+
+
+def read_hdf5(path: Path, group: str) -> dict[str, Content]:
+    """All datasets below a group of a file, by their path.
+
+    The file is read in a process of its own (:mod:`snn_deploy.hdf5_child`), because the library
+    itself does not survive every damaged file. Links, cycles, data kept elsewhere and sizes that
+    the file cannot hold are refused.
+
+    Returns
+    -------
+    dict
+        Path, beginning with the group's name, to a number array in native byte order, a text, or
+        None for data of another type.
+
+    Raises
+    ------
+    SnnDeployError
+        SD101 (not there), SD401 (not HDF5, or damaged) or SD402 (unsafe).
+    """
+    where = str(path)
+    command = [sys.executable, "-I", hdf5_child.__file__, where, group, str(MAX_BYTES)]
+    single = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            env={**os.environ, **single},
+            timeout=2 * hdf5_child.MAX_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise _damaged(where, "reading it does not end") from None
+    head, _, body = done.stdout.partition(b"\n")
+    if done.returncode != 0 or not head:
+        raise _damaged(where, f"the HDF5 library ended with {done.returncode} on it")
+    answer = json.loads(head)
+    if "code" in answer:
+        raise SnnDeployError(
+            answer["code"], answer["message"], where=where, why=answer.get("why"),
+            fix="copy it again, or export it again" if answer["code"] == "SD401" else None,
+        )  # fmt: skip
+    found: dict[str, Content] = {}
+    start = 0
+    for entry in answer["found"]:
+        if "text" in entry:
+            found[entry["name"]] = entry["text"]
+            continue
+        dtype, shape = np.dtype(entry["dtype"]), tuple(entry["shape"])
+        count = int(np.prod(shape))
+        value = np.frombuffer(body, dtype, count, start) if count else np.zeros(0, dtype)
+        found[entry["name"]] = value.reshape(shape)
+        start += count * dtype.itemsize
+    return found
+
+
+def _damaged(where: str, why: str) -> SnnDeployError:
+    return SnnDeployError(
+        "SD401", "not a readable HDF5 file", where=where, why=why, fix="copy it again"
+    )

@@ -1,0 +1,110 @@
+"""Read an HDF5 file in a process of its own: ``python hdf5_child.py FILE GROUP MAX_BYTES``.
+
+The HDF5 library loops, takes all memory or dies on files that are damaged with intent. Here it may:
+:mod:`snn_deploy.hdf5` started this process with limits and waits for it with a clock. Standalone
+(numpy and h5py only). Writes to stdout one line of JSON, then the bytes of all arrays.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from typing import Any
+
+import h5py
+import numpy as np
+
+MAX_OBJECTS = 100_000
+MAX_SECONDS = 60
+# gzip packs a run of zeros about a thousandfold; more is no array but an attack.
+MAX_EXPANSION = 2000
+# numpy, h5py and what they map; arrays come on top.
+BASE_MEMORY = 2 << 30
+
+
+class RefusedError(Exception):
+    """The file is not read, for this reason: an error code and a message."""
+
+
+def walk(file: h5py.File, group: str, size: int, limit: int) -> dict[str, h5py.Dataset]:
+    """All datasets below a group by path, within bounds, none of them outside the file."""
+    if not isinstance(file.get(group, getlink=True), h5py.HardLink):
+        raise RefusedError("SD401", f"no group {group!r}")
+    found: dict[str, h5py.Dataset] = {}
+    seen: set[Any] = set()
+    waiting = [(group, file[group])]
+    total = 0
+    while waiting:
+        path, item = waiting.pop()
+        key = h5py.h5o.get_info(item.id).addr
+        if key in seen or len(seen) >= MAX_OBJECTS:
+            raise RefusedError("SD402", f"a cycle, or too many objects: {path}")
+        seen.add(key)
+        if isinstance(item, h5py.Group):
+            for name in item:
+                if not isinstance(item.get(name, getlink=True), h5py.HardLink):
+                    raise RefusedError("SD402", f"a link out of its place: {path}/{name}")
+                waiting.append((f"{path}/{name}", item[name]))
+        elif isinstance(item, h5py.Dataset):
+            if item.external or item.is_virtual:
+                raise RefusedError("SD402", f"data kept in another file: {path}")
+            total += item.nbytes
+            if total > min(limit, MAX_EXPANSION * max(size, 1)):
+                raise RefusedError("SD402", f"{size} bytes that claim to unpack to {total} or more")
+            found[path] = item
+    return found
+
+
+def content(item: h5py.Dataset) -> Any:
+    """A number array, a text, or None for what is neither."""
+    if item.dtype.kind in "biuf" and item.dtype.itemsize <= 8 and item.shape is not None:
+        value = np.asarray(item[()])
+        return value.astype(value.dtype.newbyteorder("="), copy=False)
+    if item.dtype.kind in "SO" and item.size == 1:
+        value = np.asarray(item[()]).reshape(-1)[0]
+        text = value.decode("utf-8") if isinstance(value, bytes) else value
+        if isinstance(text, str):
+            return text
+    return None
+
+
+def main(path: str, group: str, limit: int) -> None:
+    """Read, and write what was found, or the reason why not."""
+    memory = BASE_MEMORY + 2 * limit
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CPU, (MAX_SECONDS, MAX_SECONDS))
+    described: list[dict[str, Any]] = []
+    arrays: list[np.ndarray] = []
+    try:
+        with open(path, "rb") as stream:
+            size = stream.seek(0, 2)
+        with h5py.File(path, "r") as file:
+            for name, item in sorted(walk(file, group, size, limit).items()):
+                value = content(item)
+                if isinstance(value, np.ndarray):
+                    arrays.append(np.ascontiguousarray(value))
+                    described.append(
+                        {"name": name, "dtype": value.dtype.str, "shape": list(value.shape)}
+                    )
+                else:
+                    described.append({"name": name, "text": value})
+        answer: dict[str, Any] = {"found": described}
+    except RefusedError as error:
+        code, message = error.args
+        answer = {"code": code, "message": message}
+    except (FileNotFoundError, NotADirectoryError):
+        answer = {"code": "SD101", "message": "no such file"}
+    except (IsADirectoryError, PermissionError) as error:
+        answer = {"code": "SD101", "message": "cannot read", "why": error.strerror}
+    except Exception as error:  # h5py raises many kinds on a broken file
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        answer = {"code": "SD401", "message": "not a readable HDF5 file", "why": why}
+    sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
+    for array in arrays if "found" in answer else []:
+        sys.stdout.buffer.write(array.data)
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

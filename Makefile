@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 FOLDERS := $(shell find snn_deploy exporters hw_profiles -type d -not -name __pycache__)
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q install -c constraints.txt
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test peers peers-full lint bench clean
 
 # The demo needs the training extra, the tests a few packages more; each has its own stamp.
 $(VENV)/bin/python:
@@ -41,6 +41,20 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2
 
+# Other people's software that ours is compared with, each in an environment of its own.
+PEERS_PYTHON ?= python3.11
+.peers/lava/.made: tests/peers/lava-requirements.txt
+	rm -rf .peers/lava && $(PEERS_PYTHON) -m venv .peers/lava \
+	  && .peers/lava/bin/python -m pip --disable-pip-version-check -q install \
+	       --no-deps --ignore-requires-python -r $< \
+	  && touch $@
+
+peers: $(VENV)/.test .peers/lava/.made
+	SNN_DEPLOY_LAVA_PYTHON=$(CURDIR)/.peers/lava/bin/python $(BIN)/python -m pytest tests/peers -n 2
+
+peers-full: export SNN_DEPLOY_PEER_NETS := 200
+peers-full: peers
+
 # The exporters and profiles live in top-level folders but are installed inside the package; type
 # checkers follow files, so they are shown the package as it is installed.
 lint: $(VENV)/.dev
@@ -55,4 +69,4 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/event.py
 
 clean:
-	rm -rf .venv .types build demo dist *.egg-info
+	rm -rf .venv .peers .types build demo dist *.egg-info

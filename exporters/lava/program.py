@@ -1,0 +1,314 @@
+"""A runnable Lava program for graphs that netx cannot say: residual and other branching networks.
+
+Two files: a Python module that builds the network of ``lava.proc`` processes, and its weights
+beside it. Paths of unequal length are balanced with relays and delayed synapses, so that every
+window of timesteps is what the zero-delay graph does.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from snn_deploy.exporters import Opened, ReadOptions
+from snn_deploy.exporters.lava.writer import NEVER_FIRES, lower, require_silent_readouts
+
+from snn_deploy.errors import SnnDeployError
+from snn_deploy.graph import LIF, Graph, Population, Projection
+from snn_deploy.mapping import HostLayer, insert_relays
+from snn_deploy.packets import write_atomically
+from snn_deploy.sim.timing import Schedule, pipelined
+from snn_deploy.synapses import Conv2d
+
+Array = NDArray[Any]
+
+_DELAY_MAX = 62
+
+_HEADER = '''\
+"""{title}
+
+Built of Lava's processes (lava-nc 0.10, fixed_pt models); weights are read from the .npz file of
+the same name. Arrays in and out of Lava are [W, H, C] with time last. Example:
+
+    network = build(steps=..., inputs={{...}}, reset_interval=...)
+    network.run_process.run(RunSteps(num_steps=...), Loihi2SimCfg(select_tag="fixed_pt"))
+
+inputs: {inputs}
+{relays}
+What Lava's simulator accepts and Loihi 2 may not: convolutions as processes of their own, thresholds
+and decays per neuron, weights of a convolution beyond 8 bits, reset intervals that are no power of
+two.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from lava.proc.conv.process import Conv
+from lava.proc.dense.process import DelayDense, Dense
+from lava.proc.io.source import RingBuffer
+from lava.proc.lif.process import LIF, LIFReset
+from lava.utils.weightutils import SignMode
+
+# Timesteps by which each population runs behind the network without hops.
+STAGES = {stages}
+
+
+class Network:
+    """The processes: populations by name, and any of them to call run on."""
+
+    def __init__(self, populations, biased):
+        self.populations = populations
+        self.run_process = next(iter(populations.values()))
+        # Population whose bias_mant takes the input; None if spikes drive the network.
+        self.biased = populations.get(biased)
+
+
+def build(steps, inputs, reset_interval=None, reset_offset=None):
+    """Build the network for so many timesteps.
+
+    inputs: arrays [time, C, H, W] or [time, N] of spikes or payloads by input; for a network driven
+    by biases "bias" [1, C, H, W] or [1, N]. reset_interval: clear all neurons every so many
+    timesteps, each population when its next window begins, or from reset_offset on (counted from 0
+    for the first population).
+    """
+    arrays = np.load(Path(__file__).with_suffix(".npz"), allow_pickle=False)
+    first = min(STAGES.values())
+
+    def population(name, shape, **parameters):
+        kind = LIF
+        if reset_interval is not None:
+            begin = STAGES[name] if reset_offset is None else reset_offset + STAGES[name] - first
+            # Lava counts timesteps from 1.
+            parameters["reset_interval"] = reset_interval
+            parameters["reset_offset"] = (begin + 1) % reset_interval
+            kind = LIFReset
+        return kind(shape=shape, bias_exp=6, **parameters)
+
+    def source(name, shape):
+        given = np.asarray(inputs[name])
+        if given.ndim == 4:
+            given = given.transpose(0, 3, 2, 1)
+        data = np.zeros((*shape, steps), np.int32)
+        rows = min(steps, len(given))
+        data[..., :rows] = np.moveaxis(given[:rows], 0, -1)
+        return RingBuffer(data=data)
+
+    def connect(out, synapses, target):
+        out.connect(synapses.s_in)
+        synapses.a_out.connect(target.a_in)
+
+    nodes = {{}}
+    populations = {{}}
+'''
+
+_FOOTER = """\
+    return Network(populations, {biased!r})
+"""
+
+
+class ProgramExporter:
+    """Writes a Lava program; nothing reads one but Lava's Python."""
+
+    suffix = ".py"
+
+    def write(self, graph: Graph, path: Path) -> None:
+        """Write ``path`` and the weights beside it; the same graph gives the same bytes.
+
+        Raises
+        ------
+        SnnDeployError
+            SD204, SD203 or SD207 for what a Lava program cannot say.
+        """
+        program = Program(graph)
+        write_atomically(path.with_suffix(".npz"), program.arrays())
+        write_atomically(path, program.text().encode())
+
+    def open(self, path: Path, options: ReadOptions) -> Opened:
+        """Refuse: a program is run, not read."""
+        raise SnnDeployError(
+            "SD204", "a Lava program is run by Lava's Python, not read", where=str(path),
+            fix="give the exported folder, or its .nir file",
+        )  # fmt: skip
+
+
+class Program:
+    """A graph as Lava's processes.
+
+    Attributes
+    ----------
+    graph : what Lava runs, relays included.
+    host : what the host computes before, None if nothing.
+    relays : names of the populations that only wait.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        lowered, self.host = lower(graph)
+        self.graph, self.relays = insert_relays(lowered)
+        require_silent_readouts(self.graph)
+        self.schedule: Schedule = pipelined(self.graph)
+        self._stored: dict[str, Array] = {}
+        self._lines = self._body()
+
+    def text(self) -> str:
+        """The module."""
+        spec = ", ".join(
+            f"{i.name} ({'bias' if i.kind == 'constant' else i.kind}) of shape {i.shape}"
+            for i in self.graph.inputs
+        )
+        relays = f"Relays, which only wait: {', '.join(self.relays)}." if self.relays else ""
+        head = _HEADER.format(
+            title=f"A spiking network of {len(self.graph.populations)} populations on Lava.",
+            inputs=spec,
+            relays=relays,
+            stages=repr({p.name: self.schedule.stages[p.name] for p in self.graph.populations}),
+        )
+        biased = None if self.host is None else self.host.population
+        return head + "".join(self._lines) + _FOOTER.format(biased=biased)
+
+    def arrays(self) -> bytes:
+        """The weights and parameters, as an ``.npz`` file."""
+        content = io.BytesIO()
+        np.savez_compressed(content, allow_pickle=False, **self._stored)
+        return content.getvalue()
+
+    def _keep(self, value: Array) -> str:
+        """Store an array; returns the expression that loads it."""
+        name = f"a{len(self._stored)}"
+        self._stored[name] = value
+        return f'arrays["{name}"]'
+
+    def _body(self) -> list[str]:
+        lines = []
+        for spec in self.graph.inputs:
+            if spec.kind != "constant":
+                shape = spec.shape[::-1]
+                lines.append(f"    nodes[{spec.name!r}] = source({spec.name!r}, {shape!r})\n")
+        for population in self.graph.populations:
+            lines.append(self._population(population))
+        for projection in self.graph.projections:
+            if not self.graph.is_constant(projection):
+                lines.append(self._projection(projection))
+        return lines
+
+    def _population(self, population: Population) -> str:
+        neurons = population.neurons
+        threshold: Array = np.array(NEVER_FIRES)
+        if isinstance(neurons, LIF):
+            threshold = neurons.threshold
+        memory = np.zeros((), np.int64) if neurons.current_decay is None else neurons.current_decay
+        parameters = {
+            "du": self._parameter(4095 - memory, population),
+            "dv": self._parameter(4096 - neurons.decay, population),
+            "vth": self._parameter(threshold, population),
+            "bias_mant": self._parameter(neurons.bias, population),
+        }
+        if self.host is not None and self.host.population == population.name:
+            (spec,) = (i for i in self.graph.inputs if i.kind == "constant")
+            given = f"np.asarray(inputs[{spec.name!r}])[0]"
+            parameters["bias_mant"] = f"{given}.T.astype(np.int32)"
+        written = "".join(f"\n        {key}={value}," for key, value in parameters.items())
+        name, shape = population.name, population.shape[::-1]
+        return (
+            f"    nodes[{name!r}] = populations[{name!r}] = population(\n"
+            f"        {name!r},\n        {shape!r},{written}\n    )\n"
+        )
+
+    def _parameter(self, value: Array, population: Population) -> str:
+        """A number as it is, an array in Lava's order: W, H, C."""
+        integers = np.asarray(value, np.int64)
+        if integers.size == 1:
+            return str(int(integers.reshape(())))
+        full = np.broadcast_to(integers, population.shape).astype(np.int32)
+        return self._keep(np.ascontiguousarray(full.T))
+
+    def _projection(self, projection: Projection) -> str:
+        graph = self.graph
+        name = projection.source
+        shape = graph.shape_of(name)
+        graded = graph.is_input(name) and graph.input(name).kind == "graded"
+        bits = 24 if graded else 0
+        delay = np.asarray(self.schedule.delays[projection.name]) - 1
+        out = f"nodes[{name!r}].s_out"
+        if isinstance(projection.synapses, Conv2d) and len(shape) == 3:
+            if delay.any():
+                raise SnnDeployError(
+                    "SD204", "Lava's convolutions have no delays", where=projection.name
+                )
+            synapses = self._convolution(projection.synapses, projection.exponent, shape, bits)
+        else:
+            if len(shape) == 3:
+                out += ".flatten()"
+            synapses = self._dense(projection, shape, delay, bits)
+        return f"    connect(\n        {out},\n{synapses}        nodes[{projection.target!r}],\n    )\n"
+
+    def _convolution(
+        self, synapses: Conv2d, exponent: int, shape: tuple[int, ...], bits: int
+    ) -> str:
+        # Lava convolves where PyTorch correlates, in W, H order; its model knows no exponent.
+        weight = (synapses.weight.astype(np.int64) << exponent)[:, :, ::-1, ::-1]
+        kept = self._keep(np.ascontiguousarray(weight.transpose(0, 3, 2, 1)).astype(np.int32))
+        return (
+            "        Conv(\n"
+            f"            weight={kept},\n"
+            f"            input_shape={shape[::-1]!r},\n"
+            f"            stride={synapses.stride[::-1]!r},\n"
+            f"            padding={synapses.padding[::-1]!r},\n"
+            f"            dilation={synapses.dilation[::-1]!r},\n"
+            f"            groups={synapses.groups},\n"
+            f"            num_message_bits={bits},\n"
+            "        ),\n"
+        )
+
+    def _dense(
+        self, projection: Projection, shape: tuple[int, ...], delay: Array, bits: int
+    ) -> str:
+        weight = projection.synapses.weight.astype(np.int64)
+        if isinstance(projection.synapses, Conv2d):  # over a vector
+            weight = _dense_of(projection.synapses, shape[0])
+        order = np.arange(weight.shape[1])
+        if len(shape) == 3:  # columns in the order in which Lava flattens: W, H, C
+            order = order.reshape(shape).T.reshape(-1)
+        kept = self._keep(weight[:, order].astype(np.int32))
+        delayed = ""
+        kind = "Dense"
+        if delay.any():
+            if delay.max() > _DELAY_MAX:
+                raise SnnDeployError(
+                    "SD204",
+                    f"a spike would have to wait {delay.max()} timesteps, Lava's delays end at "
+                    f"{_DELAY_MAX}",
+                    where=projection.name,
+                )
+            full = np.broadcast_to(delay, weight.shape)[:, order].astype(np.int32)
+            delayed = f"            delays={self._keep(full)},\n"
+            kind = "DelayDense"
+        return (
+            f"        {kind}(\n"
+            f"            weights={kept},\n{delayed}"
+            f"            weight_exp={projection.exponent},\n"
+            "            num_weight_bits=8,\n"
+            "            sign_mode=SignMode.MIXED,\n"
+            f"            num_message_bits={bits},\n"
+            "        ),\n"
+        )
+
+
+def _dense_of(synapses: Conv2d, channels: int) -> NDArray[np.int64]:
+    """The matrix of a convolution over a vector."""
+    out, per_group = synapses.weight.shape[:2]
+    middle_y, middle_x = ((k - 1) // 2 for k in synapses.weight.shape[2:])
+    matrix = np.zeros((out, channels), np.int64)
+    rows = out // synapses.groups
+    for group in range(synapses.groups):
+        columns = slice(group * per_group, (group + 1) * per_group)
+        part = slice(group * rows, (group + 1) * rows)
+        matrix[part, columns] = synapses.weight[part, :, middle_y, middle_x]
+    return matrix
+
+
+exporter = ProgramExporter()
+
+__all__ = ["HostLayer", "Program", "ProgramExporter", "exporter"]

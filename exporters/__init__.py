@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import Graph
@@ -40,12 +40,20 @@ class Opened:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Written:
+    """What an exporter left in a folder: files, and what one must know to run them."""
+
+    files: tuple[str, ...]
+    facts: dict[str, Any]
+
+
 class Exporter(Protocol):
     """One file format."""
 
     suffix: str
 
-    def write(self, graph: Graph, path: Path) -> None:
+    def export(self, graph: Graph, folder: Path) -> Written:
         """Write an integer graph; the same graph gives the same bytes. Raises SD204."""
 
     def open(self, path: Path, options: ReadOptions) -> Opened:

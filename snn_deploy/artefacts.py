@@ -1,8 +1,9 @@
 """Exported folders: written whole, re-read in a fresh process, opened again with their hashes.
 
-A folder holds ``model.nir`` (the canonical artefact), ``recorded.npz`` (a small input with what the
-network made of it) and ``manifest.json`` (versions, hashes, configuration, proof figures; no paths
-and no times: the same input and versions give the same bytes in any folder).
+A folder holds ``model.nir`` (the canonical artefact), the files of the chip's own format,
+``recorded.npz`` (a small input with what the network made of it) and ``manifest.json`` (versions,
+hashes, configuration, proof figures; no paths and no times: the same input and versions give the
+same bytes in any folder).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,15 +25,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_deploy.errors import SnnDeployError
-from snn_deploy.exporters import ReadOptions, exporter, exporter_of
+from snn_deploy.exporters import ReadOptions, Written, exporter, exporter_of
 from snn_deploy.graph import LIF, Graph
 from snn_deploy.hardware import Target, target
+from snn_deploy.mapping import design_rules
 from snn_deploy.packets import Recording, cannot_write, read_npz, write_atomically, write_npz
 from snn_deploy.quantization import Range, prove_ranges, quantize
-from snn_deploy.sim import EngineName, simulate
+from snn_deploy.sim import EngineName, simulate, simulate_stream
+from snn_deploy.sim.timing import pipelined, repeatable
 from snn_deploy.synapses import Dense, Shape
 
-SCHEMA = 1
+SCHEMA = 2
 MODEL, RECORDED, MANIFEST = "model.nir", "recorded.npz", "manifest.json"
 
 # Packages whose versions can change an exported byte or figure.
@@ -72,6 +75,7 @@ def export(
     to: Target | str,
     output: str | os.PathLike[str],
     *,
+    formats: Sequence[str] | None = None,
     progress: Step | None = None,
 ) -> Export:
     """Freeze, quantize and write a trained network for a target, and prove what was written.
@@ -81,6 +85,7 @@ def export(
     model : checkpoint written by :func:`snn_deploy.save`.
     to : target with a number format, by name or as a target.
     output : folder; made if need be. Files of an earlier export in it are replaced.
+    formats : exporters to use; default: the target's. ``model.nir`` is always written.
     progress : called with the name of each step.
 
     Raises
@@ -98,6 +103,8 @@ def export(
 
     chip = target(to) if isinstance(to, str) else to
     chip.require_format()
+    wanted = dict.fromkeys(["nir", *(chip.formats if formats is None else formats)])
+    exporters = {name: exporter(name) for name in wanted}
     output = Path(output)
     step("read the checkpoint")
     checkpoint = load_checkpoint(model)
@@ -114,22 +121,27 @@ def export(
     proof.require(str(model))
     stage = _stage(output)
     try:
-        step("write")
-        exporter("nir").write(graph, stage / MODEL)
+        written = {}
+        for name, one in exporters.items():
+            step(f"write {name}")
+            written[name] = one.export(graph, stage)
         trace = simulate(graph, example, engine="reference", trace=True)
         write_npz(stage / RECORDED, _recorded(example, trace.spikes, trace.output))
-        manifest = _manifest(chip, graph, Path(model), stage, asdict(proof), source, example)
+        manifest = _manifest(
+            chip, graph, written, Path(model), stage, asdict(proof), source, example
+        )
         write_atomically(
             stage / MANIFEST, (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
         )
         step("re-read and simulate in a fresh process")
         _verify_in_fresh_process(stage)
-        _publish(stage, output)
+        files = (*(f for w in written.values() for f in w.files), RECORDED, MANIFEST)
+        _publish(stage, output, files)
     except OSError as error:
         raise cannot_write(output, error) from None
     finally:
         shutil.rmtree(stage, ignore_errors=True)
-    return Export(output, (MODEL, RECORDED, MANIFEST), graph, manifest)
+    return Export(output, files, graph, manifest)
 
 
 def _synthetic(graph: Graph) -> Recording:
@@ -159,6 +171,7 @@ def _recorded(
 def _manifest(
     chip: Target,
     graph: Graph,
+    written: dict[str, Written],
     model: Path,
     stage: Path,
     proof: dict[str, Any],
@@ -170,11 +183,19 @@ def _manifest(
     return {
         "schema": SCHEMA,
         "target": chip.id,
-        "configuration": {"timesteps": graph.timesteps, "granularity": "tensor"},
+        "configuration": {
+            "timesteps": graph.timesteps, "granularity": "tensor", "formats": list(written),
+        },
         "versions": {name: version(name) for name in _PACKAGES}
         | {"python": f"{sys.version_info.major}.{sys.version_info.minor}"},
         "model": {"sha256": sha256_of(model)},
-        "artefacts": {name: {"sha256": sha256_of(stage / name)} for name in (MODEL, RECORDED)},
+        "artefacts": {
+            name: {"sha256": sha256_of(stage / name)}
+            for name in (*(f for w in written.values() for f in w.files), RECORDED)
+        },
+        "formats": {name: {"files": w.files, **w.facts} for name, w in written.items()},
+        "timing": _timing(graph),
+        "design_rules": [asdict(f) for f in design_rules(graph, chip.require_format())],
         "number_format": asdict(chip.require_format()),
         "inputs": [
             {"name": i.name, "kind": i.kind, "shape": list(i.shape), "scale": i.scale,
@@ -198,6 +219,15 @@ def _manifest(
         "recorded": {"source": source, "samples": _samples(example)},
         "energy_rows": {name: asdict(row) for name, row in chip.energy.items()},
     }  # fmt: skip
+
+
+def _timing(graph: Graph) -> dict[str, Any]:
+    """Latency on a pipelined chip, or why the network cannot be pipelined."""
+    try:
+        schedule = pipelined(graph)
+    except SnnDeployError as error:
+        return {"refused": error.message}
+    return {"latency": schedule.latency, "stages": schedule.stages}
 
 
 def _samples(recording: Recording) -> int:
@@ -248,11 +278,16 @@ def _stage(output: Path) -> Path:
         raise cannot_write(output, error) from None
 
 
-def _publish(stage: Path, output: Path) -> None:
+def _publish(stage: Path, output: Path, files: tuple[str, ...]) -> None:
     """Move the files to their place; the manifest goes first and comes last, as the seal."""
     output.mkdir(exist_ok=True)
-    (output / MANIFEST).unlink(missing_ok=True)
-    for name in (MODEL, RECORDED, MANIFEST):
+    try:
+        earlier = set(_read_manifest(output / MANIFEST)["artefacts"])
+    except SnnDeployError:  # none, or none of ours
+        earlier = set()
+    for name in (MANIFEST, *(earlier - set(files))):
+        (output / name).unlink(missing_ok=True)
+    for name in files:
         os.chmod(stage / name, 0o644)
         os.replace(stage / name, output / name)
 
@@ -312,7 +347,9 @@ def open_artefact(
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text("utf-8"))
-        known = manifest["schema"] == SCHEMA and set(manifest["artefacts"]) == {MODEL, RECORDED}
+        names = set(manifest["artefacts"])
+        known = manifest["schema"] == SCHEMA and {MODEL, RECORDED} <= names
+        known = known and all(Path(name).name == name for name in names)  # nothing elsewhere
         hashed = [manifest["model"], *manifest["artefacts"].values()]
         known = known and all(isinstance(entry["sha256"], str) for entry in hashed)
     except FileNotFoundError:
@@ -333,11 +370,26 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """The recorded input, simulated again by every engine."""
+    """The recorded input, simulated again by every engine.
+
+    ``latency``: timesteps by which a pipelined chip's output comes later; the same input, run as
+    one stream with a delay per hop, was then the same in every window. None if hops take no time,
+    or if the network's delays forbid a stream.
+    """
 
     samples: int
     spikes: int
     engines: tuple[str, ...]
+    latency: int | None
+
+
+def recorded_input(artefact: Artefact) -> Recording:
+    """The input that is bundled with an exported folder."""
+    arrays = read_npz(artefact.path / RECORDED)
+    return Recording(
+        spikes={"": arrays["spikes"]} if "spikes" in arrays else {},
+        values={"": arrays["values"]} if "values" in arrays else {},
+    )
 
 
 def replay_recorded(artefact: Artefact) -> Replay:
@@ -350,10 +402,7 @@ def replay_recorded(artefact: Artefact) -> Replay:
     """
     path = artefact.path / RECORDED
     arrays = read_npz(path)
-    recording = Recording(
-        spikes={"": arrays["spikes"]} if "spikes" in arrays else {},
-        values={"": arrays["values"]} if "values" in arrays else {},
-    )
+    recording = recorded_input(artefact)
     engines: tuple[EngineName, ...] = ("reference", "event")
     spikes = 0
     for engine in engines:
@@ -377,4 +426,25 @@ def replay_recorded(artefact: Artefact) -> Replay:
                     where=str(path),
                 )
         spikes = sum(int(s.sum()) for s in trace.spikes.values())
-    return Replay(_samples(recording), spikes, engines)
+    return Replay(_samples(recording), spikes, engines, _replay_stream(artefact, recording))
+
+
+def _replay_stream(artefact: Artefact, recording: Recording) -> int | None:
+    """Latency of the pipelined chip, after its windows were compared; None if that is no case."""
+    graph = artefact.graph
+    if graph.number_format is None or graph.number_format.hop_delay == 0:
+        return None
+    try:
+        repeatable(graph)
+    except SnnDeployError:
+        return None
+    differing = simulate_stream(graph, recording).difference(simulate(graph, recording, trace=True))
+    if differing:
+        raise SnnDeployError(
+            "SD407",
+            f"{differing} spikes, membranes and currents differ between pipelined and zero-delay "
+            "timing",
+            where=str(artefact.path),
+            fix="this is a fault of snn-deploy: please report it with the folder",
+        )
+    return pipelined(graph).latency

@@ -57,7 +57,10 @@ class EnergyRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A chip: what can be exported to it, and what its operations cost."""
+    """A chip: what can be exported to it, and what its operations cost.
+
+    ``formats`` are the exporters whose files an export holds if nothing else is asked for.
+    """
 
     id: str
     name: str
@@ -66,6 +69,7 @@ class Target:
     notes: tuple[str, ...]
     energy: Mapping[str, EnergyRow]
     number_format: NumberFormat | None
+    formats: tuple[str, ...] = ("nir",)
 
     def require_format(self) -> NumberFormat:
         """The number format.
@@ -126,13 +130,20 @@ def parse(where: str, text: str) -> Target:
         raise SnnDeployError("SD104", "not valid TOML", where=where, why=str(error)) from None
     _only(data, {"chip", "energy", "format"}, where)
     chip = _table(data, "chip", where)
-    _only(chip, {"id", "name", "vendor", "node_nm", "year", "summary", "notes"}, f"{where} [chip]")
+    _only(
+        chip,
+        {"id", "name", "vendor", "node_nm", "year", "summary", "notes", "formats"},
+        f"{where} [chip]",
+    )
     for key in ("id", "name", "vendor", "summary"):
         if not isinstance(chip.get(key), str):
             raise SnnDeployError("SD104", f"[chip] needs a text `{key}`", where=where)
     notes = chip.get("notes", [])
     if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
         raise SnnDeployError("SD104", "[chip] notes must be a list of texts", where=where)
+    formats = chip.get("formats", ["nir"])
+    if not isinstance(formats, list) or not all(isinstance(name, str) for name in formats):
+        raise SnnDeployError("SD104", "[chip] formats must be a list of texts", where=where)
     energy = _table(data, "energy", where) if "energy" in data else {}
     _only(energy, set(OPERATIONS), f"{where} [energy]")
     rows = {
@@ -158,6 +169,7 @@ def parse(where: str, text: str) -> Target:
         notes=tuple(notes),
         energy=rows,
         number_format=number_format,
+        formats=tuple(formats),
     )
 
 

@@ -142,7 +142,10 @@ def decay_mantissa(kept: NDArray[np.float64], rule: DecayRule, bits: int) -> Int
         return round_to_integer(np.asarray(kept * 2.0**bits))
     if (np.asarray(kept) >= 1).any():
         raise OverflowError("a state that never decays")
-    return round_to_integer(np.asarray(-np.log2(1 - np.asarray(kept, np.float64))))
+    lost = 1 - np.asarray(kept, np.float64)
+    shift = np.floor(-np.log2(lost))
+    # 2**-shift and 2**-(shift + 1) may be lost; halfway between them lie three quarters
+    return round_to_integer(np.asarray(shift + (lost < 0.75 * 2.0**-shift)))
 
 
 def limit(value: Integers, rule: OverflowRule, bits: int) -> Integers:

@@ -10,8 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from snn_deploy.artefacts import Artefact, Replay, open_artefact, replay_recorded, sha256_of
+from snn_deploy.artefacts import (
+    Artefact,
+    Replay,
+    open_artefact,
+    recorded_input,
+    replay_recorded,
+    sha256_of,
+)
 from snn_deploy.errors import SnnDeployError
+from snn_deploy.exporters.lava.peer import LavaCheck, verify_in_lava
 from snn_deploy.graph import Graph
 from snn_deploy.packets import Recording, read_recording
 from snn_deploy.sim import simulate_batches
@@ -46,6 +54,7 @@ class Verification:
 
     replay: Replay
     parity: Parity | None
+    lava: LavaCheck | None
     failed_gate: str | None
 
 
@@ -55,13 +64,16 @@ def verify(
     model: str | os.PathLike[str] | None = None,
     recording: str | os.PathLike[str] | Recording | None = None,
     max_accuracy_drop: float | None = None,
+    against: str | None = None,
+    lava_python: str | None = None,
     progress: Progress | None = None,
 ) -> Verification:
     """Verify an exported folder.
 
     Always: every artefact's hash, the tensors against the integer network, and the bundled input
     simulated again by every engine. With a model and a recording: the freeze proof and the engines'
-    equality over the whole recording, and the accuracies.
+    equality over the whole recording, and the accuracies. Against ``lava``: the chip's own file run
+    in Intel's Lava, every spike, current and membrane compared.
 
     Parameters
     ----------
@@ -69,6 +81,8 @@ def verify(
     model : the checkpoint it was exported from.
     recording : labelled inputs, or their file.
     max_accuracy_drop : gate, in percentage points.
+    against : ``lava``, on the recording if there is one, else on the bundled input.
+    lava_python : Python that has Lava; default: this one.
     progress : called with (what, samples done, samples in all).
 
     Raises
@@ -77,7 +91,11 @@ def verify(
         SD1xx for arguments, SD4xx where things that must be equal are not. A failed gate does not
         raise: it is named in the result.
     """
-    if (model is None) != (recording is None):
+    if against not in (None, "lava"):
+        raise SnnDeployError("SD105", f"no simulator {against!r}", fix="choose `lava`")
+    if lava_python is not None and against is None:
+        raise SnnDeployError("SD104", "a Python of Lava is of no use here", fix="--with lava")
+    if (model is None) != (recording is None) and (model is not None or against is None):
         raise SnnDeployError(
             "SD104", "a comparison needs both the model and an input", fix="--model M --input I"
         )
@@ -93,8 +111,13 @@ def verify(
             "SD104", "verify needs an exported folder, not a single file", where=str(exported)
         )
     replay = replay_recorded(artefact)
+    if recording is not None and not isinstance(recording, Recording):
+        recording = read_recording(recording)
+    lava = None
+    if against is not None:
+        lava = _verify_in_lava(artefact, recording, lava_python, progress)
     if model is None or recording is None:
-        return Verification(replay, None, None)
+        return Verification(replay, None, lava, None)
     if _digest_of_model(model) != artefact.manifest["model"]["sha256"]:
         raise SnnDeployError(
             "SD404",
@@ -102,8 +125,6 @@ def verify(
             where=str(model),
             fix="give the checkpoint it was exported from, or export this one",
         )
-    if not isinstance(recording, Recording):
-        recording = read_recording(recording)
     if max_accuracy_drop is not None and recording.labels is None:
         raise SnnDeployError("SD103", "an accuracy drop needs `labels` in the recording")
     parity = _compare(artefact, model, recording, progress)
@@ -113,7 +134,32 @@ def verify(
         drop = parity.drop if parity.drop is not None else 0.0
         if drop > max_accuracy_drop + 1e-9:
             failed = f"accuracy dropped by {drop:.2f} points, {max_accuracy_drop:g} are allowed"
-    return Verification(replay, parity, failed)
+    return Verification(replay, parity, lava, failed)
+
+
+def _verify_in_lava(
+    artefact: Artefact,
+    recording: Recording | None,
+    python: str | None,
+    progress: Progress | None,
+) -> LavaCheck:
+    found = verify_in_lava(
+        artefact.path,
+        artefact.graph,
+        recorded_input(artefact) if recording is None else recording,
+        python=python,
+        progress=None if progress is None else lambda done, of: progress("Lava", done, of),
+    )
+    differing = {name: count for name, count in found.differing.items() if count}
+    if differing:
+        raise SnnDeployError(
+            "SD407",
+            f"{sum(differing.values())} of {found.values} values differ in Lava: "
+            + ", ".join(f"{count} in {name}" for name, count in differing.items()),
+            where=str(artefact.path / found.file),
+            fix="this is a fault of snn-deploy: please report it with the folder",
+        )
+    return found
 
 
 def _digest_of_model(model: str | os.PathLike[str]) -> str:

@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from snn_deploy.exporters import Opened, ReadOptions
 from snn_deploy.exporters.lava.writer import NEVER_FIRES, lower, require_silent_readouts
 
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import LIF, Graph, Population, Projection
-from snn_deploy.mapping import HostLayer, insert_relays
+from snn_deploy.mapping import insert_relays
 from snn_deploy.packets import write_atomically
 from snn_deploy.sim.timing import Schedule, pipelined
 from snn_deploy.synapses import Conv2d
@@ -38,9 +37,8 @@ the same name. Arrays in and out of Lava are [W, H, C] with time last. Example:
 
 inputs: {inputs}
 {relays}
-What Lava's simulator accepts and Loihi 2 may not: convolutions as processes of their own, thresholds
-and decays per neuron, weights of a convolution beyond 8 bits, reset intervals that are no power of
-two.
+What Lava's simulator accepts and Loihi 2 may not: thresholds and decays per neuron, weights of a
+convolution beyond 8 bits, reset intervals that are no power of two.
 """
 
 from pathlib import Path
@@ -109,33 +107,17 @@ _FOOTER = """\
 """
 
 
-class ProgramExporter:
-    """Writes a Lava program; nothing reads one but Lava's Python."""
-
-    suffix = ".py"
-
-    def write(self, graph: Graph, path: Path) -> None:
-        """Write ``path`` and the weights beside it; the same graph gives the same bytes.
-
-        Raises
-        ------
-        SnnDeployError
-            SD204, SD203 or SD207 for what a Lava program cannot say.
-        """
-        program = Program(graph)
-        write_atomically(path.with_suffix(".npz"), program.arrays())
-        write_atomically(path, program.text().encode())
-
-    def open(self, path: Path, options: ReadOptions) -> Opened:
-        """Refuse: a program is run, not read."""
-        raise SnnDeployError(
-            "SD204", "a Lava program is run by Lava's Python, not read", where=str(path),
-            fix="give the exported folder, or its .nir file",
-        )  # fmt: skip
-
-
 class Program:
     """A graph as Lava's processes.
+
+    Parameters
+    ----------
+    graph : integer graph in Loihi's arithmetic.
+
+    Raises
+    ------
+    SnnDeployError
+        SD203, SD204 or SD207 for what Lava's processes cannot do.
 
     Attributes
     ----------
@@ -151,6 +133,11 @@ class Program:
         self.schedule: Schedule = pipelined(self.graph)
         self._stored: dict[str, Array] = {}
         self._lines = self._body()
+
+    def write(self, path: Path) -> None:
+        """Write the module, and the weights beside it; the same graph gives the same bytes."""
+        write_atomically(path.with_suffix(".npz"), self.arrays())
+        write_atomically(path, self.text().encode())
 
     def text(self) -> str:
         """The module."""
@@ -186,11 +173,10 @@ class Program:
             if spec.kind != "constant":
                 shape = spec.shape[::-1]
                 lines.append(f"    nodes[{spec.name!r}] = source({spec.name!r}, {shape!r})\n")
-        for population in self.graph.populations:
-            lines.append(self._population(population))
-        for projection in self.graph.projections:
-            if not self.graph.is_constant(projection):
-                lines.append(self._projection(projection))
+        lines += [self._population(p) for p in self.graph.populations]
+        lines += [
+            self._projection(p) for p in self.graph.projections if not self.graph.is_constant(p)
+        ]
         return lines
 
     def _population(self, population: Population) -> str:
@@ -242,7 +228,8 @@ class Program:
             if len(shape) == 3:
                 out += ".flatten()"
             synapses = self._dense(projection, shape, delay, bits)
-        return f"    connect(\n        {out},\n{synapses}        nodes[{projection.target!r}],\n    )\n"
+        target = f"nodes[{projection.target!r}]"
+        return f"    connect(\n        {out},\n{synapses}        {target},\n    )\n"
 
     def _convolution(
         self, synapses: Conv2d, exponent: int, shape: tuple[int, ...], bits: int
@@ -282,7 +269,7 @@ class Program:
                     f"{_DELAY_MAX}",
                     where=projection.name,
                 )
-            full = np.broadcast_to(delay, weight.shape)[:, order].astype(np.int32)
+            full = np.broadcast_to(delay, weight.shape)[:, order].astype(np.int64)
             delayed = f"            delays={self._keep(full)},\n"
             kind = "DelayDense"
         return (
@@ -307,8 +294,3 @@ def _dense_of(synapses: Conv2d, channels: int) -> NDArray[np.int64]:
         part = slice(group * rows, (group + 1) * rows)
         matrix[part, columns] = synapses.weight[part, :, middle_y, middle_x]
     return matrix
-
-
-exporter = ProgramExporter()
-
-__all__ = ["HostLayer", "Program", "ProgramExporter", "exporter"]

@@ -13,7 +13,7 @@ from typing import Any
 import h5py
 import nir
 import numpy as np
-from snn_deploy.exporters import Opened, ReadOptions
+from snn_deploy.exporters import Opened, ReadOptions, Written
 from snn_deploy.exporters.nir.encoding import encode
 from snn_deploy.exporters.nir.metadata import from_data, to_data
 
@@ -37,6 +37,11 @@ class NirExporter:
     """Reads and writes ``.nir`` files that carry an integer graph."""
 
     suffix = ".nir"
+
+    def export(self, graph: Graph, folder: Path) -> Written:
+        """Write ``model.nir``."""
+        self.write(graph, folder / "model.nir")
+        return Written(("model.nir",), {})
 
     def write(self, graph: Graph, path: Path) -> None:
         """Write an integer graph."""

@@ -11,15 +11,27 @@ from snn_deploy.cli.common import json_option, print_json, show, talk
 @click.argument("model", metavar="MODEL.pt")
 @click.option("--target", "to", required=True, help="Target: see `snn-deploy targets`.")
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Folder to write.")
+@click.option(
+    "--format",
+    "formats",
+    metavar="NAME,...",
+    help="Files to write beside model.nir; default: the target's.",
+)
 @json_option
-def command(model: str, to: str, output: str, as_json: bool) -> None:
+def command(model: str, to: str, output: str, formats: str | None, as_json: bool) -> None:
     """Freeze, quantize and write a trained network for a target, and prove what was written.
 
     Example: snn-deploy export model.pt --target loihi2 -o build/
     """
     from snn_deploy.artefacts import export
 
-    result = export(model, to, output, progress=lambda name: talk(f"{name} ..."))
+    result = export(
+        model,
+        to,
+        output,
+        formats=None if formats is None else [name.strip() for name in formats.split(",")],
+        progress=lambda name: talk(f"{name} ..."),
+    )
     manifest = result.manifest
     if as_json:
         print_json(manifest)
@@ -42,6 +54,20 @@ def command(model: str, to: str, output: str, as_json: bool) -> None:
             )
         )
     freeze = manifest["proof"]["freeze"]
+    lines = []
+    lava = manifest["formats"].get("lava")
+    if lava is not None:
+        fed = ", ".join(f"{kind} {name}" for name, kind in lava["driven_by"].items())
+        lines.append(
+            f"Lava: {lava['files'][0]}, driven by {fed}; output comes {lava['latency']} timesteps "
+            f"later; reset offset {lava['reset_offset']}"
+        )
+        if "why" in lava:
+            lines.append(f"a program instead of a .net file: {lava['why']}")
+        if lava.get("relays"):
+            lines.append(f"{len(lava['relays'])} relays wait for longer paths")
+    lines += [f"design rule {f['code']}, {f['where']}: {f['message']}"
+              for f in manifest["design_rules"]]  # fmt: skip
     show(
         table(
             f"Integer network for {manifest['target']}",
@@ -53,5 +79,6 @@ def command(model: str, to: str, output: str, as_json: bool) -> None:
         "range proof: no current and no membrane can leave its register",
         f"re-read in a fresh process: {manifest['recorded']['samples']} recorded samples "
         "simulate to identical spikes",
+        *lines,
         f"wrote {', '.join(str(result.folder / name) for name in result.files)}",
     )

@@ -20,12 +20,18 @@ from snn_deploy.errors import Exit, SnnDeployError
     metavar="POINTS",
     help="Gate, in percentage points.",
 )
+@click.option(
+    "--with", "against", type=click.Choice(["lava"]), help="Run the exported file in Lava, too."
+)
+@click.option("--lava-python", metavar="PATH", help="Python that has Lava; default: this one.")
 @json_option
 def command(
     exported: str,
     model: str | None,
     recording: str | None,
     max_accuracy_drop: float | None,
+    against: str | None,
+    lava_python: str | None,
     as_json: bool,
 ) -> int:
     """Check an exported folder: hashes, tensors, recorded spikes; with --model also its parity.
@@ -43,6 +49,8 @@ def command(
             model=model,
             recording=recording,
             max_accuracy_drop=max_accuracy_drop,
+            against=against,
+            lava_python=lava_python,
             progress=bar,
         )
     if as_json:
@@ -52,6 +60,18 @@ def command(
             f"replay    {result.replay.samples} recorded samples, {result.replay.spikes:,} spikes: "
             f"0 differ in {' and '.join(result.replay.engines)}"
         ]
+        if result.replay.latency is not None:
+            lines.append(
+                f"pipeline  output comes {result.replay.latency} timesteps later with a delay per "
+                "hop; every window of a stream is the same, 0 values differ"
+            )
+        if result.lava is not None:
+            lava = result.lava
+            lines.append(
+                f"lava      {lava.samples} samples, {lava.timesteps} timesteps: 0 of "
+                f"{lava.values:,} spikes, currents and membranes differ in {lava.file} "
+                f"(lava-nc {lava.versions['lava-nc']}, lava-dl {lava.versions['lava-dl']})"
+            )
         parity = result.parity
         if parity is not None:
             lines.append(

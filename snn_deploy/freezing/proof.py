@@ -147,13 +147,14 @@ def _module_run(
     try:
         # The bound holds for plain sums of products, not for Winograd's algorithm. Entering the
         # contexts makes some builds of torch warn of a setting for GPUs, which is not touched.
-        with (
-            torch.inference_mode(),
-            warnings.catch_warnings(action="ignore"),
-            torch.backends.mkldnn.flags(enabled=False),
-            torch.backends.nnpack.flags(enabled=False),
-        ):
-            readout = model(torch.from_numpy(inputs.astype(np.float32))).numpy()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with (
+                torch.inference_mode(),
+                torch.backends.mkldnn.flags(enabled=False),
+                torch.backends.nnpack.flags(enabled=False),
+            ):
+                readout = model(torch.from_numpy(inputs.astype(np.float32))).numpy()
     finally:
         for handle in handles:
             handle.remove()

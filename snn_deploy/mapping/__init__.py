@@ -10,5 +10,15 @@ from snn_deploy.mapping.host import HostLayer, split_host
 from snn_deploy.mapping.pooling import fold_pools
 from snn_deploy.mapping.readout import accumulate_readout
 from snn_deploy.mapping.relays import insert_relays
+from snn_deploy.mapping.rules import RULES, Finding, design_rules
 
-__all__ = ["HostLayer", "accumulate_readout", "fold_pools", "insert_relays", "split_host"]
+__all__ = [
+    "RULES",
+    "Finding",
+    "HostLayer",
+    "accumulate_readout",
+    "design_rules",
+    "fold_pools",
+    "insert_relays",
+    "split_host",
+]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import LIF, Graph, Population, Projection, ResetSubtract
 from snn_deploy.numerics import NumberFormat, decayed, rounding_shift_right
-from snn_deploy.sim.reference import synaptic_sum
+from snn_deploy.sim.reference import largest_sum, synaptic_sum
 from snn_deploy.synapses import with_weights
 
 Integers = NDArray[np.int64]
@@ -30,13 +30,15 @@ class Range:
     """Proved bounds of one population, in membrane units (host_bias in bias mantissas).
 
     ``current`` excludes biases; ``membrane`` is before the reset; ``bits`` is the narrowest signed
-    register that holds both.
+    register that holds both. ``overflowing`` names the projections whose synaptic sum may leave
+    its own register.
     """
 
     current: tuple[int, int]
     membrane: tuple[int, int]
     host_bias: tuple[int, int]
     bits: int
+    overflowing: tuple[str, ...] = ()
 
 
 def prove_ranges(graph: Graph) -> dict[str, Range]:
@@ -69,6 +71,8 @@ def prove_ranges(graph: Graph) -> dict[str, Range]:
 
 def out_of_range(found: Range, number_format: NumberFormat) -> str | None:
     """Which register a population may leave, in words; None if none."""
+    if found.overflowing:
+        return f"the synaptic sum of {found.overflowing[0]} may leave its register"
     limit = number_format.membrane_limit
     for what, bounds, bound in (
         ("synaptic current", found.current, limit),
@@ -89,6 +93,7 @@ def population_range(
     """Bounds of one population with these projections (not necessarily the graph's own)."""
     zero = np.zeros(population.shape, np.int64)
     low, high, host_low, host_high = zero, zero, zero, zero
+    largest, overflowing = 0, []
     for projection in incoming:
         least, most = sum_range(graph, projection)
         if graph.on_host(projection):
@@ -97,6 +102,12 @@ def population_range(
         else:
             shift = projection.exponent + number_format.fraction_bits
             low, high = low + (least << shift), high + (most << shift)
+            sent = max(int(np.abs(bound).max()) for bound in _sent(graph, projection))
+            largest += largest_sum(projection, sent) << shift
+            if projection.sum_bits is not None and not _fits(least, most, projection.sum_bits):
+                overflowing.append(projection.name)
+    if largest >= 1 << 62:  # the bounds themselves may have turned over in 64 bits
+        low, high = zero - _ENDLESS, zero + _ENDLESS
     neurons = population.neurons
     bias = np.broadcast_to(neurons.bias.astype(np.int64), population.shape)
     host_low, host_high = host_low + bias, host_high + bias
@@ -108,11 +119,18 @@ def population_range(
         membrane=membrane,
         host_bias=(int(host_low.min()), int(host_high.max())),
         bits=largest.bit_length() + 1,
+        overflowing=tuple(overflowing),
     )
 
 
-def sum_range(graph: Graph, projection: Projection) -> tuple[Integers, Integers]:
-    """Smallest and largest synaptic sum of every target neuron, in mantissas."""
+def _fits(least: Integers, most: Integers, bits: int) -> bool:
+    """Whether sums between these bounds stay inside a two's-complement register."""
+    half = 1 << (bits - 1)
+    return -half <= int(least.min()) and int(most.max()) < half
+
+
+def _sent(graph: Graph, projection: Projection) -> tuple[Integers, Integers]:
+    """The least and the most that every source neuron may send in one timestep."""
     shape = graph.shape_of(projection.source)
     if graph.is_input(projection.source):
         spec = graph.input(projection.source)
@@ -122,7 +140,13 @@ def sum_range(graph: Graph, projection: Projection) -> tuple[Integers, Integers]
     else:
         low = np.zeros(shape)
         high = np.full(shape, graph.population(projection.source).max_spikes)
-    lowest, highest = low.astype(np.int64)[None], high.astype(np.int64)[None]
+    return low.astype(np.int64), high.astype(np.int64)
+
+
+def sum_range(graph: Graph, projection: Projection) -> tuple[Integers, Integers]:
+    """Smallest and largest synaptic sum of every target neuron, in mantissas."""
+    shape = graph.shape_of(projection.source)
+    lowest, highest = (bound[None] for bound in _sent(graph, projection))
     weight = projection.synapses.weight.astype(np.int64)
 
     def total(part: Integers, values: Integers) -> Integers:

@@ -126,13 +126,8 @@ def synaptic_sum(projection: Projection, shape: Shape, source: Array) -> Array:
     number: np.dtype[Any] = np.dtype(np.float64)
     if exact:
         values = values.astype(np.int64)
-        bound = (
-            int(np.abs(values).max(initial=0))
-            * int(np.abs(weight.astype(np.int64)).max(initial=0))
-            * weight[0].size
-            * (1 if pool is None else pool.kernel[0] * pool.kernel[1])
-        )
-        number = np.dtype(np.float64 if bound < 1 << 53 else np.int64)
+        small = largest_sum(projection, int(np.abs(values).max(initial=0))) < 1 << 53
+        number = np.dtype(np.float64 if small else np.int64)
     values, weight = values.astype(number), weight.astype(number)
     seen = pooled_shape(shape, pool)
     if pool is not None:
@@ -146,6 +141,13 @@ def synaptic_sum(projection: Projection, shape: Shape, source: Array) -> Array:
             total = total[:, :, 0, 0]
     total = total.reshape(*batch, *total.shape[1:])
     return np.asarray(total.astype(np.int64) if exact else total)
+
+
+def largest_sum(projection: Projection, value: int) -> int:
+    """No synaptic sum over integers up to ``value`` can exceed this magnitude."""
+    weight, pool = projection.synapses.weight, projection.pool
+    summed = weight[0].size * (1 if pool is None else pool.kernel[0] * pool.kernel[1])
+    return value * int(np.abs(weight.astype(np.int64)).max(initial=0)) * summed
 
 
 def _convolve(synapses: Conv2d, weight: Array, values: Array) -> Array:

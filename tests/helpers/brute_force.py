@@ -11,12 +11,14 @@ from math import floor, trunc
 from typing import Any
 
 import numpy as np
+from hypothesis import event
 from numpy.typing import NDArray
 
 from snn_deploy.graph import LIF, Graph, InputSpec, Population, Projection, ResetSubtract
 from snn_deploy.sim.plan import Timing
 from snn_deploy.synapses import Dense, Shape, SumPool
 from tests.helpers.graphs import Case
+from tests.helpers.refusals import refused
 
 Neuron = tuple[int, ...]
 Number = Any  # int in integer graphs, float in float graphs
@@ -339,3 +341,32 @@ def _fed(case: Case, spec: InputSpec, sample: int) -> list[dict[Neuron, Number]]
 
 def _spread(value: NDArray[Any], shape: Shape) -> list[Number]:
     return [number.item() for number in np.broadcast_to(value, shape).ravel()]
+
+
+def assert_equals_brute_force(case: Case, timing: Timing) -> None:
+    """Run the reference, and compare all it did; SD207 where brute force finds no stages."""
+    if stages_of(case.graph, timing) is None:
+        event("cannot be pipelined")
+        with refused("SD207", "a loop"):
+            case.run("reference", timing)
+        timing = "zero_delay"
+    trace = case.run("reference", timing)
+    samples = [Simulation(case, timing, sample) for sample in range(trace.record.samples)]
+    every = list(product(samples, range(case.steps)))
+
+    def same(expected: list[Any], found: NDArray[Any], what: str) -> None:
+        np.testing.assert_array_equal(found, np.reshape(expected, found.shape), what)
+
+    for population in case.graph.populations:
+        name = population.name
+        same([s.step(name, t).current for s, t in every], trace.current[name], f"current of {name}")
+        same([s.step(name, t).membrane for s, t in every], trace.membrane[name], f"{name}")
+        updates = [sum(s.changes(name, t) for t in range(case.steps)) for s in samples]
+        same(updates, trace.record.updates[name], f"updates of {name}")
+        if name in trace.spikes:
+            same([s.step(name, t).fired for s, t in every], trace.spikes[name], f"{name} spikes")
+    for name in case.graph.outputs:
+        same([s.readout(name) for s in samples], trace.output[name], f"readout of {name}")
+    for projection in case.graph.projections:
+        events = trace.record.events[projection.name]
+        same([s.events(projection) for s in samples], events, f"events of {projection.name}")

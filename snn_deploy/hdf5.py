@@ -32,7 +32,7 @@ def read_hdf5(path: Path, group: str) -> dict[str, Content]:
     -------
     dict
         Path, beginning with the group's name, to a number array in native byte order, a text, or
-        None for data of another type.
+        None for data of another type and for groups without members.
 
     Raises
     ------
@@ -53,24 +53,23 @@ def read_hdf5(path: Path, group: str) -> dict[str, Content]:
         )
     except subprocess.TimeoutExpired:
         raise _damaged(where, "reading it does not end") from None
-    head, _, body = done.stdout.partition(b"\n")
-    if done.returncode != 0 or not head:
+    start = done.stdout.find(b"\n") + 1  # the arrays behind it are not copied
+    if done.returncode != 0 or not start:
         raise _damaged(where, f"the HDF5 library ended with {done.returncode} on it")
-    answer = json.loads(head)
+    answer = json.loads(done.stdout[:start])
     if "code" in answer:
         raise SnnDeployError(
             answer["code"], answer["message"], where=where, why=answer.get("why"),
             fix="copy it again, or export it again" if answer["code"] == "SD401" else None,
         )  # fmt: skip
     found: dict[str, Content] = {}
-    start = 0
     for entry in answer["found"]:
         if "text" in entry:
             found[entry["name"]] = entry["text"]
             continue
         dtype, shape = np.dtype(entry["dtype"]), tuple(entry["shape"])
         count = int(np.prod(shape))
-        value = np.frombuffer(body, dtype, count, start) if count else np.zeros(0, dtype)
+        value = np.frombuffer(done.stdout, dtype, count, start) if count else np.zeros(0, dtype)
         found[entry["name"]] = value.reshape(shape)
         start += count * dtype.itemsize
     return found

@@ -8,7 +8,10 @@ The HDF5 library loops, takes all memory or dies on files that are damaged with 
 from __future__ import annotations
 
 import json
+import math
+import os
 import resource
+import stat
 import sys
 from typing import Any
 
@@ -19,19 +22,46 @@ MAX_OBJECTS = 100_000
 MAX_SECONDS = 60
 # gzip packs a run of zeros about a thousandfold; more is no array but an attack.
 MAX_EXPANSION = 2000
-# numpy, h5py and what they map; arrays come on top.
-BASE_MEMORY = 2 << 30
+# numpy, h5py and what they map, with room for the bookkeeping of a file.
+BASE_MEMORY = 1 << 30
+# An array as it is read, in native byte order, and once more while it is turned round.
+COPIES = 3
 
 
 class RefusedError(Exception):
     """The file is not read, for this reason: an error code and a message."""
 
 
-def walk(file: h5py.File, group: str, size: int, limit: int) -> dict[str, h5py.Dataset]:
-    """All datasets below a group by path, within bounds, none of them outside the file."""
-    if not isinstance(file.get(group, getlink=True), h5py.HardLink):
+def require_file(path: str) -> int:
+    """The size of a file, which is no pipe that would be waited for."""
+    status = os.stat(path)
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+        raise RefusedError("SD101", "not a file")
+    with open(path, "rb"):  # says so if it is a folder, or not ours to read
+        return status.st_size
+
+
+def claimed(item: h5py.Dataset) -> int:
+    """Bytes that reading a dataset may take, as the file says: all of it, or one of its chunks."""
+    extents = [shape for shape in (item.shape, item.chunks) if shape is not None]
+    return item.dtype.itemsize * max((math.prod(map(int, e)) for e in extents), default=0)
+
+
+def walk(
+    file: h5py.File, group: str, size: int, limit: int
+) -> tuple[dict[str, h5py.Dataset | None], int]:
+    """All datasets below a group by path, within bounds, none of them outside the file.
+
+    What holds no data (an empty group, a named type) is None. Also returns the bytes claimed.
+    """
+    link = file.get(group, getlink=True)
+    if link is None:
         raise RefusedError("SD401", f"no group {group!r}")
-    found: dict[str, h5py.Dataset] = {}
+    if not isinstance(link, h5py.HardLink):
+        raise RefusedError("SD402", f"a link out of its place: {group}")
+    if not isinstance(file[group], h5py.Group):
+        raise RefusedError("SD401", f"{group!r} is not a group")
+    found: dict[str, h5py.Dataset | None] = {}
     seen: set[Any] = set()
     waiting = [(group, file[group])]
     total = 0
@@ -41,7 +71,7 @@ def walk(file: h5py.File, group: str, size: int, limit: int) -> dict[str, h5py.D
         if key in seen or len(seen) >= MAX_OBJECTS:
             raise RefusedError("SD402", f"a cycle, or too many objects: {path}")
         seen.add(key)
-        if isinstance(item, h5py.Group):
+        if isinstance(item, h5py.Group) and len(item):
             for name in item:
                 if not isinstance(item.get(name, getlink=True), h5py.HardLink):
                     raise RefusedError("SD402", f"a link out of its place: {path}/{name}")
@@ -49,11 +79,13 @@ def walk(file: h5py.File, group: str, size: int, limit: int) -> dict[str, h5py.D
         elif isinstance(item, h5py.Dataset):
             if item.external or item.is_virtual:
                 raise RefusedError("SD402", f"data kept in another file: {path}")
-            total += item.nbytes
+            total += claimed(item)
             if total > min(limit, MAX_EXPANSION * max(size, 1)):
                 raise RefusedError("SD402", f"{size} bytes that claim to unpack to {total} or more")
             found[path] = item
-    return found
+        elif path != group:
+            found[path] = None
+    return found, total
 
 
 def content(item: h5py.Dataset) -> Any:
@@ -71,17 +103,20 @@ def content(item: h5py.Dataset) -> Any:
 
 def main(path: str, group: str, limit: int) -> None:
     """Read, and write what was found, or the reason why not."""
-    memory = BASE_MEMORY + 2 * limit
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    most = BASE_MEMORY + COPIES * limit
+    resource.setrlimit(resource.RLIMIT_AS, (BASE_MEMORY, most))
     resource.setrlimit(resource.RLIMIT_CPU, (MAX_SECONDS, MAX_SECONDS))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     described: list[dict[str, Any]] = []
     arrays: list[np.ndarray] = []
     try:
-        with open(path, "rb") as stream:
-            size = stream.seek(0, 2)
+        size = require_file(path)
         with h5py.File(path, "r") as file:
-            for name, item in sorted(walk(file, group, size, limit).items()):
-                value = content(item)
+            found, total = walk(file, group, size, limit)
+            # A chunk may unpack to more than the file says: what was claimed is all there is.
+            resource.setrlimit(resource.RLIMIT_AS, (BASE_MEMORY + COPIES * total, most))
+            for name, item in sorted(found.items()):
+                value = None if item is None else content(item)
                 if isinstance(value, np.ndarray):
                     arrays.append(np.ascontiguousarray(value))
                     described.append(

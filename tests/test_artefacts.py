@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from snn_deploy.exporters.lava import NET
 from snn_deploy.exporters.nir import NirExporter
 from snn_deploy.exporters.nir.metadata import to_data
 
@@ -30,6 +31,7 @@ from tests.helpers.deploy import Files, make_files, small_net
 from tests.helpers.refusals import refused
 
 NAMES = {MODEL, RECORDED, MANIFEST}
+LOIHI2 = {*NAMES, NET}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +76,7 @@ def test_same_bytes_in_any_folder(files: Files, tmp_path: Path) -> None:
     shutil.copy(files.model, model)
     result = export(model, "loihi2", tmp_path / "elsewhere")
     assert contents(result.folder) == contents(files.build)
-    assert set(result.files) == NAMES == contents(files.build).keys()
+    assert set(result.files) == LOIHI2 == contents(files.build).keys()
 
 
 def test_manifest_knows_no_place_and_no_time(files: Files) -> None:
@@ -91,7 +93,7 @@ def test_manifest_says_what_was_done(files: Files) -> None:
     assert manifest["target"] == "loihi2"
     assert manifest["model"] == {"sha256": sha256_of(files.model)}
     assert manifest["artefacts"] == {
-        name: {"sha256": sha256_of(files.build / name)} for name in (MODEL, RECORDED)
+        name: {"sha256": sha256_of(files.build / name)} for name in (MODEL, RECORDED, NET)
     }
     assert manifest["recorded"] == {"samples": 4, "source": "the checkpoint's example"}
     assert manifest["proof"]["freeze"]["violations"] == 0
@@ -135,7 +137,7 @@ def test_earlier_export_is_replaced(files: Files, build: Path) -> None:
     assert read_manifest(build)["target"] == "generic"
     open_artefact(build)
     export(files.model, "loihi2", build)
-    assert {k: v for k, v in contents(build).items() if k in NAMES} == contents(files.build)
+    assert {k: v for k, v in contents(build).items() if k in LOIHI2} == contents(files.build)
     assert [path.name for path in build.parent.iterdir()] == ["build"]
 
 

@@ -61,7 +61,7 @@ def effective_weights(
     for part in parts:
         if not np.isfinite(part).all():
             raise SnnDeployError("SD403", "weights hold NaN or infinity", where=where)
-        if np.abs(part).max() >= 1 << 31:
+        if max(-part.min().item(), part.max().item()) >= 1 << 31:
             raise SnnDeployError("SD204", "weights reach beyond 32 bits", where=where)
     whole = [np.trunc(part).astype(np.int64) for part in parts]
     joined = np.concatenate([part.reshape(-1) for part in whole])

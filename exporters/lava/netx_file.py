@@ -6,6 +6,7 @@ waits for for ever, or silently takes for something else is refused here, by nam
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ _LAYERS = ("input", "conv", "dense", "dense_rec", "flatten")
 _NOT_IMPLEMENTED = ("pool", "average", "concat", "convT", "unpool")
 
 _INT32 = (-(1 << 31), (1 << 31) - 1)
+# A shape is a claim that costs nothing: more neurons in one layer than any chip has in all.
+_MOST_NEURONS = 1 << 26
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,13 +39,14 @@ class Layer:
 
     @property
     def where(self) -> str:
-        """File and layer, for messages."""
-        return f"{self.file}: layer {self.index} ({self.kind})"
+        """File and layer, for messages; words of a stranger are not repeated."""
+        kind = f" ({self.kind})" if self.kind in (*_LAYERS, *_NOT_IMPLEMENTED) else ""
+        return f"{self.file}: layer {self.index}{kind}"
 
     @property
     def has_neuron(self) -> bool:
         """Whether the file describes a neuron for this layer."""
-        return any(name.startswith("neuron/") for name in self.data)
+        return any(name.split("/")[0] == "neuron" for name in self.data)
 
     def refuse(
         self, message: str, *, why: str | None = None, code: str = "SD204"
@@ -75,9 +79,9 @@ class Layer:
             return None
         if value.size == 0:
             raise self.refuse(f"`{name}` is empty", code="SD401")
-        if value.min() < _INT32[0] or value.max() > _INT32[1]:
+        if value.min().item() < _INT32[0] or value.max().item() > _INT32[1]:
             raise self.refuse(f"`{name}` reaches beyond 32 bits", why="Lava's integers end there")
-        return np.trunc(value).astype(np.int64)
+        return value.astype(np.int64)
 
     def shape(self) -> Shape:
         """(C, H, W) or (N,) of the layer."""
@@ -87,6 +91,10 @@ class Layer:
             raise self.refuse(f"a shape of {value.tolist()}: (C, H, W) or (N,) is needed")
         if min(extents) < 1:
             raise self.refuse(f"a shape of {value.tolist()}", code="SD401")
+        if math.prod(extents) > _MOST_NEURONS:
+            raise self.refuse(
+                f"a shape of {value.tolist()}: more than {_MOST_NEURONS} neurons", code="SD402"
+            )
         return extents
 
     def pair(self, name: str) -> Pair:
@@ -153,7 +161,7 @@ def read_layers(path: Path) -> list[Layer]:
             raise layer.refuse(f"netx does not implement layers of type {kind!r}")
         if kind not in _LAYERS:
             raise layer.refuse(
-                f"layers of type {kind!r} are unknown to us",
+                f"layers of type {kind[:40]!r} are unknown to us",
                 why="netx silently leaves out types that it does not know",
             )
         found.append(layer)

@@ -7,6 +7,7 @@ simulator computes it; everything that Lava makes otherwise than the file says i
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ _BIAS_BITS = 16
 # The largest threshold of 17 bits, for neurons that shall not fire; a membrane has 63 values beyond
 # it. Of 131072, netx' default, it has none.
 _UNREACHED = (1 << 17) - 1
-# Lava shifts thresholds left by 6 in int32.
+# Lava shifts thresholds left by 6 in int32, arrays of them in the type that the file has.
+_THRESHOLD_SHIFT = 6
 _THRESHOLD_END = 1 << 25
 # A convolution's sum is kept in 24 bits before it is shifted (lava/proc/conv/models.py).
 _CONVOLUTION_SUM_BITS = 24
@@ -108,6 +110,14 @@ class _Builder:
             raise SnnDeployError(
                 "SD204", "no layer of the file creates a neuron", where=str(self.path)
             )
+        (spec,) = self.inputs
+        if self.given_shape not in (None, spec.shape):
+            raise SnnDeployError(
+                "SD104",
+                f"the file's input has the shape {spec.shape}, not {self.given_shape}",
+                where=str(self.path),
+                fix="leave out the input's shape",
+            )
         self._read_out_membrane()
         graph = Graph(
             inputs=tuple(self.inputs),
@@ -137,9 +147,13 @@ class _Builder:
             )  # fmt: skip
         for name in ("weight", "bias"):
             value = layer.cast(name)
-            if value is not None:
-                shown = value.reshape(-1)[:4].tolist()
-                self._note(layer, f"`{name}` {shown} is for the caller to apply")
+            if value is None:
+                continue
+            if value.size != 1:
+                raise layer.refuse(
+                    f"`{name}` of shape {value.shape} in an input layer", why="netx takes one number"
+                )
+            self._note(layer, f"`{name}` {value.item()} is for the caller to apply")
         limit = 1 << (_BIAS_BITS - 1)
         self.inputs.append(
             InputSpec(
@@ -195,7 +209,10 @@ class _Builder:
         for name in ("stride", "dilation"):
             if min(layer.pair(name)) < 1:
                 raise layer.refuse(f"a {name} of 0", code="SD401")
-        shape = synapses.target_shape(seen)
+        try:
+            shape = synapses.target_shape(seen)
+        except SnnDeployError as error:
+            raise layer.refuse(error.message, why="Lava rejects the file") from None
         if layer.shape() != shape:
             raise layer.refuse(
                 f"the shape {layer.shape()} is not the convolution's {shape}",
@@ -213,7 +230,7 @@ class _Builder:
         self._add(layer, shape, [projection], layer.cast("bias"))
 
     def _dense(self, layer: Layer) -> None:
-        size = int(np.prod(layer.shape()))
+        size = math.prod(layer.shape())
         weight, recurrent = self._dense_weights(layer, size)
         before = self.populations[-1].shape if self.populations else None
         if before is not None:
@@ -324,9 +341,7 @@ class _Builder:
                 raise layer.refuse(f"neurons of type {kind!r}: CUBA and LOIHI are supported")
             current_decay = _WHOLE - self._decay(layer, "iDecay", shape)
             decay = _WHOLE - self._decay(layer, "vDecay", shape)
-            threshold = self._parameter(layer, "vThMant", shape)
-            if not -_THRESHOLD_END <= threshold.min() <= threshold.max() < _THRESHOLD_END:
-                raise layer.refuse("a threshold beyond 26 bits", why="Lava's shift overflows")
+            threshold = self._threshold(layer, shape)
         else:  # netx' default: integrates in the current, and never fires
             current_decay, decay = np.array(_WHOLE), np.array(0)
             threshold = np.array(1 << 17)
@@ -340,7 +355,7 @@ class _Builder:
     def _parameter(self, layer: Layer, name: str, shape: Shape) -> NDArray[np.int64]:
         """One integer, or one per neuron of a vector or per channel of a map."""
         value = layer.needed(f"neuron/{name}")
-        if value.dtype.kind not in "iu":
+        if value.dtype.kind not in "iu" or value.dtype == np.uint64:
             raise layer.refuse(
                 f"`{name}` is of type {value.dtype}",
                 why="a process of Lava dies on it, and the others wait for it for ever",
@@ -350,6 +365,20 @@ class _Builder:
         if value.shape != shape[:1]:
             raise layer.refuse(f"`{name}` of shape {value.shape} does not fit {shape}")
         return value.astype(np.int64).reshape(-1, *([1] * (len(shape) - 1)))
+
+    def _threshold(self, layer: Layer, shape: Shape) -> NDArray[np.int64]:
+        threshold = self._parameter(layer, "vThMant", shape)
+        if not -_THRESHOLD_END <= threshold.min() <= threshold.max() < _THRESHOLD_END:
+            raise layer.refuse("a threshold beyond 26 bits", why="Lava's shift overflows")
+        written = layer.needed("neuron/vThMant")
+        held = np.iinfo(written.dtype)
+        shifted = threshold << _THRESHOLD_SHIFT
+        if written.ndim and not held.min <= shifted.min() <= shifted.max() <= held.max:
+            raise layer.refuse(
+                f"thresholds up to {threshold.max()} of type {written.dtype}",
+                why=f"Lava shifts them left by {_THRESHOLD_SHIFT} in this type, and they overflow",
+            )
+        return threshold
 
     def _decay(self, layer: Layer, name: str, shape: Shape) -> NDArray[np.int64]:
         value = self._parameter(layer, name, shape)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import LIF, Graph, Population, Projection, ResetTo
 from snn_deploy.mapping import HostLayer, accumulate_readout, fold_pools, split_host
 from snn_deploy.numerics import NumberFormat
-from snn_deploy.packets import write_atomically
+from snn_deploy.packets import cannot_write, require_writable, write_atomically
 from snn_deploy.quantization import prove_ranges
+from snn_deploy.quantization.ranges import sum_range
 from snn_deploy.synapses import Conv2d, Dense
 
 Array = NDArray[Any]
@@ -113,6 +115,13 @@ def lower(graph: Graph) -> tuple[Graph, HostLayer | None]:
             raise _unsaid("a reset other than to zero", population.name)
         if population.max_spikes > 1:
             raise _unsaid("several spikes per timestep", population.name)
+    for projection in graph.projections:
+        if projection.sum_bits is not None and not graph.on_host(projection):
+            least, most = sum_range(graph, projection)
+            end = 1 << (projection.sum_bits - 1)
+            if least.min() < -end or most.max() >= end:
+                what = f"a synaptic sum that wraps in {projection.sum_bits} bits"
+                raise _unsaid(what, projection.name)
     lowered = fold_pools(graph)
     checks.check_integer(lowered)
     return split_host(accumulate_readout(lowered))
@@ -158,16 +167,23 @@ def write(graph: Graph, path: Path) -> None:
     content = io.BytesIO()  # HDF5 ends the process if the disk is full: we write ourselves
     with h5py.File(content, "w") as file:
         _write_layers(file, said)
-    write_atomically(path, content.getvalue())
-    difference = _difference(said, path)
-    if difference is not None:
-        path.unlink()
-        raise SnnDeployError(
-            "SD407",
-            f"Lava would not run what was meant: {difference}",
-            where=str(path),
-            fix="this is a fault of snn-deploy: please report it",
-        )
+    require_writable(path)
+    trial = path.with_name(f".{path.name}.trial")
+    try:
+        write_atomically(trial, content.getvalue())
+        difference = _difference(said, trial)
+        if difference is not None:
+            raise SnnDeployError(
+                "SD407",
+                f"Lava would not run what was meant: {difference}",
+                where=str(path),
+                fix="this is a fault of snn-deploy: please report it",
+            )
+        os.replace(trial, path)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    finally:
+        trial.unlink(missing_ok=True)
 
 
 def _unsaid(what: str, where: str) -> SnnDeployError:

@@ -70,16 +70,20 @@ def split_host(graph: Graph) -> tuple[Graph, HostLayer | None]:
     incoming = graph.incoming(name)
     low, high = population_range(graph, population, incoming, graph.number_format).host_bias
     source = "bias"
-    if any(p.name == source for p in graph.populations):
+    others = [i.name for i in graph.inputs if _used(graph, i.name, but=name)]
+    if source in (*others, *(p.name for p in graph.populations)):
         raise SnnDeployError(
-            "SD204", "a population called `bias`, as the host's input is", where=name
+            "SD204",
+            "an input or population called `bias`, as what the host hands over is",
+            where=source,
+            fix="give it another name",
         )
     spec = InputSpec(
         name=source, kind="constant", shape=population.shape, low=low, high=high, scale=1.0
     )
     chip = replace(
         graph,
-        inputs=(*(i for i in graph.inputs if _used(graph, i.name, but=name)), spec),
+        inputs=(*(i for i in graph.inputs if i.name in others), spec),
         populations=tuple(
             replace(p, neurons=replace(p.neurons, bias=np.zeros((), np.int64)))
             if p.name == name

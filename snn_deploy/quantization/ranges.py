@@ -93,7 +93,7 @@ def population_range(
     """Bounds of one population with these projections (not necessarily the graph's own)."""
     zero = np.zeros(population.shape, np.int64)
     low, high, host_low, host_high = zero, zero, zero, zero
-    largest, overflowing = 0, []
+    most_arriving, overflowing = 0, []
     for projection in incoming:
         least, most = sum_range(graph, projection)
         if graph.on_host(projection):
@@ -103,10 +103,10 @@ def population_range(
             shift = projection.exponent + number_format.fraction_bits
             low, high = low + (least << shift), high + (most << shift)
             sent = max(int(np.abs(bound).max()) for bound in _sent(graph, projection))
-            largest += largest_sum(projection, sent) << shift
+            most_arriving += largest_sum(projection, sent) << shift
             if projection.sum_bits is not None and not _fits(least, most, projection.sum_bits):
                 overflowing.append(projection.name)
-    if largest >= 1 << 62:  # the bounds themselves may have turned over in 64 bits
+    if most_arriving >= 1 << 62:  # the bounds themselves may have turned over in 64 bits
         low, high = zero - _ENDLESS, zero + _ENDLESS
     neurons = population.neurons
     bias = np.broadcast_to(neurons.bias.astype(np.int64), population.shape)

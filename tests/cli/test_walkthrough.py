@@ -50,6 +50,7 @@ def test_files(folder: Path) -> None:
         "model.pt",
         "digits-test.npz",
         "build",
+        "build/model.net",
         "build/model.nir",
         "build/recorded.npz",
         "build/manifest.json",
@@ -104,7 +105,9 @@ def test_sim(folder: Path) -> None:
         assert arrays == {
             "conv1.spikes": (np.bool_, shapes["conv1"]),
             "conv1.membrane": (np.int64, shapes["conv1"]),
+            "conv1.current": (np.int64, shapes["conv1"]),
             "output.membrane": (np.int64, shapes["output"]),
+            "output.current": (np.int64, shapes["output"]),
             "output": (np.int64, (TEST_SAMPLES, CLASSES)),
         }
         spikes = int(trace["conv1.spikes"].sum())

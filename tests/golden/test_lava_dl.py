@@ -1,4 +1,4 @@
-"""Recordings that come with lava-dl, Intel's library: of its simulators, and of Loihi 2 itself.
+"""Recordings that come with lava-dl, Intel's library, which it tests its simulator and chip with.
 
 They lie in the folder ``tests/lava/lib/dl/netx`` of the repository lava-nc/lava-dl, which the
 environment variable SNN_DEPLOY_LAVA_DL names; their licence is lava-dl's, and they are not part of
@@ -16,7 +16,6 @@ import pytest
 from snn_deploy import Recording, open_artefact, simulate
 from snn_deploy.sim import EngineName
 from tests.helpers.netx_files import dense, neuron, write_netx
-from tests.helpers.numbers import Array
 
 ENGINES: tuple[EngineName, ...] = ("event", "reference")
 PILOTNET = ["input", *(f"conv-{i}" for i in range(5)), *(f"fc-{i}" for i in range(4))]
@@ -91,7 +90,7 @@ def test_pilotnet(engine: EngineName) -> None:
             found = getattr(trace, part)[str(number)][0]
             if part == "membrane":
                 found = np.where(spikes, 128, found)
-            np.testing.assert_array_equal(found, _channels_first(np.load(path)), path.name)
+            np.testing.assert_array_equal(found, np.load(path).T, path.name)
             compared[part] += 1
     assert compared == {"spikes": 9, "current": 7, "membrane": 7}
 
@@ -109,8 +108,3 @@ def test_pilotnet_output_is_of_another_run() -> None:
     current = 64 * before[:-1] @ last.synapses.weight.T
     recorded = np.load(folder / "fc-3-u.npy").T[1:24]
     assert np.flatnonzero(recorded != current).tolist() == [7, 10, 17, 19, 21]
-
-
-def _channels_first(recorded: Array) -> Array:
-    """[W, H, C, T] as [T, C, H, W], [N, T] as [T, N]."""
-    return recorded.transpose()

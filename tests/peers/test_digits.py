@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 import numpy as np
+import tomllib
 from snn_deploy.exporters.lava import NET, PROGRAM, exporter
 from snn_deploy.exporters.lava.peer import LavaCheck, verify_in_lava
 

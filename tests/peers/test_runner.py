@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import numpy as np
@@ -119,32 +120,42 @@ def test_one_map_of_bias_needs_no_window(lava: Lava) -> None:
     np.testing.assert_array_equal(out["0.membrane"], 64 * steps * [1, -2, 5])
 
 
-def test_a_program(lava: Lava) -> None:
-    (lava.folder / "program.py").write_text(
+def run_program(lava: Lava, body: str, given: dict[str, Array], **options: Any) -> dict[str, Array]:
+    """Run a program whose ``build`` has this body, with a LIF process class at hand."""
+    path, fed, output = (lava.folder / name for name in ("program.py", "in.npz", "out.npz"))
+    path.write_text(
         "from types import SimpleNamespace\n"
         "from lava.proc.lif.process import LIF\n"
-        "def build(steps, inputs, reset_interval, reset_offset):\n"
-        "    assert (steps, reset_interval, reset_offset) == (3, 7, 0)\n"
-        "    bias = {'bias_mant': inputs['b'], 'bias_exp': 6}\n"
-        "    lif = LIF(shape=(2, 3, 1), du=4095, dv=4096, vth=9, **bias)\n"
-        "    return SimpleNamespace(run_process=lif, populations={'only': lif})\n"
+        f"def build(steps, inputs, reset_interval, reset_offset):\n{indent(body, '    ')}"
     )
-    bias = np.arange(6).reshape(2, 3, 1) * 3
-    np.savez(lava.folder / "in.npz", b=bias)
-    job = {
-        "program": lava.folder / "program.py",
-        "input": lava.folder / "in.npz",
-        "output": lava.folder / "out.npz",
-        "steps": 3,
-        "reset_interval": 7,
-    }
-    [line] = lava.batch([job])
+    np.savez(fed, **given)
+    [line] = lava.batch([{"program": path, "input": fed, "output": output, **options}])
     assert line["ok"], line
-    out = read(lava.folder / "out.npz")
+    return read(output)
+
+
+def test_a_program(lava: Lava) -> None:
+    body = """\
+assert (steps, reset_interval, reset_offset) == (3, 7, None)
+lif = LIF(shape=(2, 3, 1), du=4095, dv=4096, vth=9, bias_mant=inputs["b"], bias_exp=6)
+return SimpleNamespace(run_process=lif, populations={"only": lif}, biased=None)
+"""
+    bias = np.arange(6).reshape(2, 3, 1) * 3
+    out = run_program(lava, body, {"b": bias}, steps=3, reset_interval=7)
     upright = bias.transpose(2, 1, 0)
     np.testing.assert_array_equal(out["only.spikes"], np.stack([upright > 9] * 3))
     expected = np.where(upright > 9, 0, 64 * upright)
     np.testing.assert_array_equal(out["only.membrane"], np.stack([expected] * 3))
+
+
+def test_a_program_driven_by_bias(lava: Lava) -> None:
+    body = """\
+lif = LIF(shape=(2, 3, 1), du=4095, dv=4096, vth=1000, bias_exp=6)
+return SimpleNamespace(run_process=lif, populations={"only": lif}, biased=lif)
+"""
+    bias = np.arange(12).reshape(2, 1, 3, 2)
+    out = run_program(lava, body, {"bias": bias}, steps=4, window=3)
+    np.testing.assert_array_equal(out["only.membrane"], 64 * bias[[0, 0, 0, 1]])
 
 
 @pytest.mark.parametrize("name", ["vThMant", "vDecay", "iDecay"])

@@ -67,6 +67,7 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/event.py
+	$(BIN)/python benchmarks/lava.py
 
 clean:
 	rm -rf .venv .peers .types build demo dist *.egg-info

@@ -60,7 +60,7 @@ NETWORKS: dict[str, tuple[tuple[int, ...], int, Layers]] = {
             (1,),
         ],
     ),
-}  # fmt: skip
+}
 
 
 def write_network(path: Path, shape: tuple[int, ...], layers: Layers) -> None:

@@ -136,7 +136,7 @@ def read_layers(path: Path) -> list[Layer]:
         if not rest:
             raise SnnDeployError(
                 "SD204",
-                f"`/layer` holds something that is no layer: {member!r}",
+                f"`/layer` holds something that is no layer: {member[:40]!r}",
                 where=str(path),
                 why="netx counts the members of /layer, and looks for one more than there is",
             )

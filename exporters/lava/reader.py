@@ -94,6 +94,7 @@ class _Builder:
         self.populations: list[Population] = []
         self.projections: list[Projection] = []
         self.flatten_next = False
+        self.last = self.layers[0]  # of those that have neurons, when all are read
         self.image: Shape | None = None  # what an `input` layer without neuron says
 
     def build(self) -> Opened:
@@ -331,6 +332,7 @@ class _Builder:
         name = str(len(self.populations))
         self.populations.append(Population(name=name, shape=shape, neurons=neurons, scale=1.0))
         self.projections += projections
+        self.last = layer
 
     def _neurons(self, layer: Layer, shape: Shape, bias: Array | None) -> LIF:
         if "neuron/messageBits" in layer.data:
@@ -338,7 +340,8 @@ class _Builder:
         if layer.has_neuron:
             kind = layer.data.get("neuron/type")
             if kind not in ("CUBA", "LOIHI"):
-                raise layer.refuse(f"neurons of type {kind!r}: CUBA and LOIHI are supported")
+                said = kind[:40] if isinstance(kind, str) else "no name"
+                raise layer.refuse(f"neurons of type {said!r}: CUBA and LOIHI are supported")
             current_decay = _WHOLE - self._decay(layer, "iDecay", shape)
             decay = _WHOLE - self._decay(layer, "vDecay", shape)
             threshold = self._threshold(layer, shape)
@@ -418,7 +421,8 @@ class _Builder:
         if isinstance(last.neurons, LIF) and last.neurons.threshold.min() >= _UNREACHED:
             neurons = replace(last.neurons, readout="last")
             self.populations[-1] = replace(last, neurons=neurons)
-            self.notes.append(
-                f"layer {self.layers[-1].index}: a threshold out of reach: decisions are read from "
-                "the membranes after the last timestep"
+            self._note(
+                self.last,
+                "a threshold out of reach: decisions are read from the membranes after the last "
+                "timestep",
             )

@@ -25,7 +25,6 @@ from snn_deploy.mapping import HostLayer, accumulate_readout, fold_pools, split_
 from snn_deploy.numerics import NumberFormat
 from snn_deploy.packets import cannot_write, require_writable, write_atomically
 from snn_deploy.quantization import prove_ranges
-from snn_deploy.quantization.ranges import sum_range
 from snn_deploy.synapses import Conv2d, Dense
 
 Array = NDArray[Any]
@@ -115,13 +114,6 @@ def lower(graph: Graph) -> tuple[Graph, HostLayer | None]:
             raise _unsaid("a reset other than to zero", population.name)
         if population.max_spikes > 1:
             raise _unsaid("several spikes per timestep", population.name)
-    for projection in graph.projections:
-        if projection.sum_bits is not None and not graph.on_host(projection):
-            least, most = sum_range(graph, projection)
-            end = 1 << (projection.sum_bits - 1)
-            if least.min() < -end or most.max() >= end:
-                what = f"a synaptic sum that wraps in {projection.sum_bits} bits"
-                raise _unsaid(what, projection.name)
     lowered = fold_pools(graph)
     checks.check_integer(lowered)
     return split_host(accumulate_readout(lowered))

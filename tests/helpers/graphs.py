@@ -325,17 +325,18 @@ def _generator(draw: st.DrawFn) -> np.random.Generator:
 
 
 @st.composite
-def narrow_formats(draw: st.DrawFn) -> NumberFormat:
+def narrow_formats(draw: st.DrawFn, membrane_bits: int = 12) -> NumberFormat:
     """Every decay rule with every rule of overflow, in registers that overflow soon."""
     overflow = st.sampled_from(get_args(OverflowRule))
     first_layers: tuple[Literal["host_bias", "graded"], ...] = ("host_bias", "graded")
     return replace(
         NARROW,
+        membrane_bits=membrane_bits,
         decay_rule=draw(st.sampled_from(get_args(DecayRule))),
         decay_bits=draw(st.sampled_from((4, 12))),
         current_overflow=draw(overflow),
         membrane_overflow=draw(overflow),
-        word_bits=draw(st.sampled_from((12, 13, 14, 16, 64))),
+        word_bits=draw(st.sampled_from((*(membrane_bits + n for n in (0, 1, 2, 4)), 64))),
         comparator=draw(st.sampled_from(get_args(Comparator))),
         first_layer=draw(st.sampled_from(first_layers)),
     )
@@ -346,6 +347,7 @@ def integer_cases(
     draw: st.DrawFn,
     extents: Sequence[Extent] = (MEDIUM, MEDIUM, WIDE),
     *,
+    formats: st.SearchStrategy[NumberFormat] | None = None,
     delays: bool = True,
     hop_delay: int | None = None,
 ) -> Case:
@@ -355,7 +357,7 @@ def integer_cases(
     """
     rng = _generator(draw)
     fixed = st.sampled_from((LOIHI2, GENERIC, FOREIGN))
-    form = draw(st.one_of(fixed, narrow_formats(), narrow_formats()))
+    form = draw(formats or st.one_of(fixed, narrow_formats(), narrow_formats()))
     if hop_delay is not None:
         form = replace(form, hop_delay=hop_delay)
     numbers = IntegerNumbers(draw, rng, form)

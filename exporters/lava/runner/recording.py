@@ -73,9 +73,8 @@ def _failures_of(process: Any) -> Iterator[None]:
     """Raise what was raised in one of Lava's processes; Lava itself would wait for it for ever."""
 
     def look(*_: object) -> None:
-        if process.runtime is None:
-            return
-        for actor in process.runtime._messaging_infrastructure.actors:
+        infrastructure = getattr(process.runtime, "_messaging_infrastructure", None)
+        for actor in getattr(infrastructure, "actors", ()):  # none while Lava still compiles
             if actor.exception:
                 error = actor.exception[0]
                 raise RunError(f"a process of Lava raised {type(error).__name__}: {error}")

@@ -40,6 +40,10 @@ def check_float(graph: Graph) -> None:
             raise SnnDeployError(
                 "SD408", "a float graph's weights have no exponent", where=projection.name
             )
+        if projection.sum_bits is not None:
+            raise SnnDeployError(
+                "SD408", "a float graph's sums have no register", where=projection.name
+            )
     for population in graph.populations:
         for name, value in parameters(population).items():
             _require_finite(value, population.name, name, np.float64)
@@ -208,6 +212,10 @@ def _check_weights(graph: Graph, projection: Projection, number_format: NumberFo
         limit = number_format.first_layer_weight_limit
         low, high, step = -limit, limit, 1
         exponents = (-62, 0)
+        if projection.sum_bits is not None:
+            raise SnnDeployError(
+                "SD408", "a sum on the host has no register", where=projection.name
+            )
     else:
         low, high = number_format.weight_min, number_format.weight_max
         step = number_format.weight_step

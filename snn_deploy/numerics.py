@@ -148,6 +148,12 @@ def decay_mantissa(kept: NDArray[np.float64], rule: DecayRule, bits: int) -> Int
     return round_to_integer(np.asarray(shift + (lost < 0.75 * 2.0**-shift)))
 
 
+def kept_share(decay: Integers, rule: DecayRule, bits: int) -> NDArray[np.float64]:
+    """The share of a state that a decay field keeps, but for rounding."""
+    field = decay.astype(np.float64)
+    return np.asarray(1 - 2.0**-field if rule == "shift_subtract" else field / 2.0**bits)
+
+
 def limit(value: Integers, rule: OverflowRule, bits: int) -> Integers:
     """Bring a value into a signed register of ``bits``, by the register's overflow rule."""
     if rule == "saturate":

@@ -12,11 +12,15 @@ from snn_deploy.checks import check_float, check_integer
 from snn_deploy.graph import LIF, Graph, InputSpec, Integrator, ResetSubtract, ResetTo
 from snn_deploy.numerics import NumberFormat
 from snn_deploy.synapses import Conv2d, Dense
-from tests.helpers.graphs import GENERIC, LOIHI2
+from tests.helpers.graphs import FOREIGN, GENERIC, LOIHI2
 from tests.helpers.nets import integers, lif, one_layer, spike_input
 from tests.helpers.refusals import refused
 
 VALUES = InputSpec(name="in", kind="graded", shape=(4,), scale=1.0)
+
+
+NO_CURRENT = replace(GENERIC, synaptic_current=False)
+SHIFTED = replace(GENERIC, decay_rule="shift_subtract")
 
 
 def float_lif(**more: Any) -> LIF:
@@ -58,6 +62,19 @@ def integer_graph(
         (float_graph(weight=np.ones((3, 4), int)), "SD408", "weights must be float64"),
         (float_graph(weight=np.full((3, 4), np.nan)), "SD403", "weights hold NaN"),
         (float_graph(exponent=1), "SD408", "no exponent"),
+        (float_graph(sum_bits=16), "SD408", "no register"),
+        (
+            float_graph(float_lif(current_decay=np.array(1))),
+            "SD408",
+            "current_decay must be float64",
+        ),
+        (float_graph(float_lif(current_decay=np.array(np.nan))), "SD403", "current_decay hold NaN"),
+        (
+            float_graph(float_lif(current_decay=np.array(1.5))),
+            "SD408",
+            "current_decay lies outside",
+        ),
+        (float_graph(float_lif(current_decay=np.ones(2))), "SD408", "current_decay of shape"),
         (float_graph(float_lif(bias=np.array(np.inf))), "SD403", "bias hold NaN"),
         (float_graph(float_lif(threshold=np.array(np.nan))), "SD403", "threshold hold NaN"),
         (float_graph(float_lif(decay=np.array(1))), "SD408", "decay must be float64"),
@@ -106,7 +123,10 @@ def test_input_shape(shape: tuple[int, ...]) -> None:
 
 
 LOIHI: dict[str, Any] = {"number_format": LOIHI2}
-HOST: dict[str, Any] = {**LOIHI, "spec": VALUES}
+# What is constant over time the host multiplies; what changes the chip does, by its own weights.
+HOST: dict[str, Any] = {**LOIHI, "spec": replace(VALUES, kind="constant")}
+GRADED: dict[str, Any] = {**LOIHI, "spec": VALUES}
+COARSE = replace(GENERIC, weight_exponent_max=2, delay_max=5, first_layer_weight_bits=4)
 
 
 @pytest.mark.parametrize(
@@ -120,6 +140,18 @@ HOST: dict[str, Any] = {**LOIHI, "spec": VALUES}
         ({"weight": -258, **LOIHI}, "SD202", r"\[-256, 254\]"),
         ({"weight": 128, "spec": VALUES}, "SD202", r"\[-127, 127\]"),
         ({"weight": -32768, **HOST}, "SD202", r"\[-32767, 32767\]"),
+        ({"weight": 3, **GRADED}, "SD202", "multiples of 2"),
+        ({"weight": 256, **GRADED}, "SD202", r"\[-256, 254\]"),
+        ({"exponent": -1, "weight": 2, **GRADED}, "SD202", r"outside \[0, 0\]"),
+        ({"exponent": 3, "spec": VALUES, "number_format": COARSE}, "SD202", r"outside \[0, 2\]"),
+        ({"sum_bits": 16, **HOST}, "SD408", "a sum on the host has no register"),
+        ({"delay": 6, "number_format": COARSE}, "SD202", "6 timesteps, the target has 5"),
+        (
+            {"delay": np.array([[0, 1, 6, 5]]), "number_format": COARSE},
+            "SD202",
+            "6 timesteps, the target has 5",
+        ),
+        ({"delay": 63, "weight": 2, **LOIHI}, "SD202", "63 timesteps, the target has 62"),
         ({"exponent": 1}, "SD202", r"outside \[0, 0\]"),
         ({"exponent": -1, "weight": 2, **LOIHI}, "SD202", r"outside \[0, 0\]"),
         ({"exponent": -1, "spec": VALUES}, "SD202", r"outside \[0, 0\]"),
@@ -143,6 +175,18 @@ def test_projection_and_scale_refusals(change: dict[str, Any], code: str, text: 
         (lif(threshold=[[1, 2, 3]]), GENERIC, "SD408", "threshold of shape"),
         (lif(decay=4097), GENERIC, "SD202", "decay outside"),
         (lif(decay=-1), GENERIC, "SD202", "decay outside"),
+        (lif(current_decay=integers(4097)), GENERIC, "SD202", "a current_decay outside"),
+        (lif(current_decay=integers(-1)), GENERIC, "SD202", "a current_decay outside"),
+        (lif(current_decay=integers([1, 2])), GENERIC, "SD408", "current_decay of shape"),
+        (lif(current_decay=np.array(0.5)), GENERIC, "SD408", "current_decay must be integers"),
+        (lif(current_decay=integers(0)), NO_CURRENT, "SD202", "no synaptic current"),
+        (
+            Integrator(decay=integers(0), bias=integers(0), current_decay=integers(0)),
+            NO_CURRENT,
+            "SD202",
+            "no synaptic current",
+        ),
+        (lif(decay=32), SHIFTED, "SD202", "a decay outside"),
         (lif(bias=1 << 31), GENERIC, "SD202", "exceeds 32 bits"),
         (lif(bias=-(1 << 63)), GENERIC, "SD202", "exceeds 32 bits"),
         (lif(bias=[0, 0, -4096]), LOIHI2, "SD202", "exceeds 13 bits"),
@@ -165,6 +209,30 @@ def test_neuron_refusals(
 ) -> None:
     with refused(code, text):
         check_integer(integer_graph(neurons, number_format=number_format, weight=2))
+
+
+def test_how_often_a_neuron_may_fire() -> None:
+    graph = integer_graph(lif(reset=ResetSubtract(1)), number_format=replace(GENERIC, spikes_max=3))
+    (population,) = graph.populations
+    check_integer(replace(graph, populations=(replace(population, max_spikes=3),)))
+    with refused("SD202", "up to 4 times per timestep, the target's 3"):
+        check_integer(replace(graph, populations=(replace(population, max_spikes=4),)))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"word_bits": 31}, "at least `membrane_bits`"),
+        ({"decay_rule": "shift"}, "`decay_rule` = 'shift' must be multiply_truncate or"),
+        ({"current_overflow": "clip"}, "`current_overflow` = 'clip' must be saturate or wrap"),
+        ({"spikes_max": 256}, r"not in \[1, 255\]"),
+        ({"weight_min": -(1 << 31) - 1}, "span zero within 32 bits"),
+        ({"weight_max": 1 << 31}, "span zero within 32 bits"),
+    ],
+)
+def test_faulty_formats(change: dict[str, Any], text: str) -> None:
+    with refused("SD408", f"{text}(.|\n)*--> number format"):
+        check_integer(integer_graph(number_format=replace(GENERIC, **change)))
 
 
 def test_an_integer_graph_needs_a_format() -> None:
@@ -196,6 +264,13 @@ def test_edges_of_every_range_are_legal() -> None:
     check_integer(integer_graph(spec=replace(VALUES, scale=1 / 255), weight=-127))
     check_integer(integer_graph(spec=replace(VALUES, low=-1.0, scale=1 / 127)))
     check_integer(integer_graph(**HOST, weight=32_767, exponent=-62))
+    check_integer(integer_graph(**GRADED, weight=-256))
+    check_integer(integer_graph(spec=VALUES, number_format=COARSE, weight=127, exponent=2))
+    check_integer(integer_graph(number_format=COARSE, delay=np.array([[0], [5], [1]]), sum_bits=1))
+    check_integer(integer_graph(lif(31, current_decay=integers(31)), number_format=SHIFTED))
+    check_integer(integer_graph(lif(4096, current_decay=integers([0, 4096, 1]))))
+    check_integer(integer_graph(number_format=FOREIGN, weight=-(1 << 31)))
+    check_integer(integer_graph(number_format=replace(GENERIC, word_bits=32)))
 
 
 def test_parameters_per_channel_and_per_neuron() -> None:

@@ -166,7 +166,8 @@ def entry(*path: str | int, value: Any) -> Edit:
 FORMAT = "number_format"
 FIRST = ("populations", 0, "neurons")
 EDITS: dict[str, tuple[str, Edit | str]] = {
-    "version": ("SD401", entry("version", value=2)),
+    "version": ("SD401", entry("version", value=1)),
+    "later version": ("SD401", entry("version", value=3)),
     "no version": ("SD401", lambda d: d.pop("version")),
     "no populations": ("SD401", entry("populations", value=[])),
     "neurons": ("SD401", entry(*FIRST, "model", value="spam")),
@@ -199,6 +200,18 @@ EDITS: dict[str, tuple[str, Edit | str]] = {
     "too deep": ("SD401", "[" * 100_000),
     # what NIR cannot say
     "delay": ("SD405", entry("projections", 1, "delay", value=1)),
+    "current": ("SD405", entry(*FIRST, "current_decay", value={"array": 0, "shape": []})),
+    "several spikes": ("SD401", entry("populations", 0, "max_spikes", value=2)),
+    "true spikes": ("SD401", entry("populations", 0, "max_spikes", value=True)),
+    "delay per synapse": (
+        "SD401",
+        entry("projections", 0, "delay", value={"array": 0, "shape": []}),
+    ),
+    "delay in words": ("SD401", entry("projections", 0, "delay", value="1")),
+    "delay that is no whole number": ("SD401", entry("projections", 0, "delay", value=0.5)),
+    "register of a sum": ("SD401", entry("projections", 1, "sum_bits", value=0)),
+    "register of a sum that overflows": ("SD401", entry("projections", 1, "sum_bits", value=4)),
+    "register of a sum in words": ("SD401", entry("projections", 1, "sum_bits", value="16")),
     "readout": ("SD405", entry("populations", 2, "neurons", "readout", value="last")),
     "second output": ("SD405", entry("outputs", value=["output", "conv1"])),
 }

@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from snn_deploy.graph import Graph, InputSpec, Integrator, Projection
+from snn_deploy.graph import (
+    Graph,
+    InputSpec,
+    Integrator,
+    Projection,
+    Reset,
+    ResetSubtract,
+    ResetTo,
+)
 from snn_deploy.synapses import Conv2d, Dense, SumPool
 from tests.helpers.graphs import GENERIC, LOIHI2
 from tests.helpers.nets import dense, integers, lif, one_layer, population, spike_input
@@ -43,6 +51,15 @@ def test_look_up() -> None:
     assert [p.name for p in graph.spiking()] == ["a", "b"]
 
 
+def delayed(delay: Any) -> dict[str, Any]:
+    return {"projections": (IN_A, replace(A_B, delay=delay))}
+
+
+def firing(most: int, reset: Reset) -> dict[str, Any]:
+    several = replace(population("a", 3, neurons=lif(reset=reset)), max_spikes=most)
+    return {"populations": (several, population("b", 2))}
+
+
 IN_A, A_B = dense("in", "a", 3, 4), dense("a", "b", 2, 3)
 
 
@@ -72,11 +89,66 @@ IN_A, A_B = dense("in", "a", 3, 4), dense("a", "b", 2, 3)
         ({"projections": (IN_A, dense("a", "b", 5, 3))}, "the population has"),
         ({"projections": (IN_A, A_B, dense("a", "a", 3, 3))}, "a loop without delay"),
         ({"projections": (IN_A, A_B, dense("b", "a", 3, 2))}, "a loop without delay"),
+        (
+            {"projections": (IN_A, A_B, dense("b", "a", 3, 2, delay=np.array([[0, 2]])))},
+            "a loop without delay",
+        ),
+        (delayed(np.array([[1], [-1]])), "must not be negative: -1"),
+        (delayed(np.array([1, 2, 3])), "do not fit weights"),
+        (delayed(np.array(1)), "do not fit weights"),
+        (delayed(np.ones((3, 2), int)), "do not fit weights"),
+        (delayed(np.ones((1, 2), int)), "do not fit weights"),
+        (delayed(np.ones((2, 3))), "type float64 do not fit"),
+        (delayed(np.ones((2, 3), bool)), "type bool do not fit"),
+        ({"projections": (IN_A, replace(A_B, sum_bits=0))}, "a sum of 0 bits"),
+        ({"projections": (IN_A, replace(A_B, sum_bits=65))}, "a sum of 65 bits"),
+        (firing(0, ResetSubtract(1)), "max_spikes must be 1 to 255, not 0"),
+        (firing(256, ResetSubtract(1)), "max_spikes must be 1 to 255, not 256"),
+        (firing(2, ResetTo(0)), "need a reset by subtraction"),
+        (
+            {"populations": (population("a", 3), replace(sink("b", 2), max_spikes=2))},
+            "need a reset by subtraction",
+        ),
     ],
 )
 def test_malformed(parts: dict[str, Any], text: str) -> None:
     with refused("SD408", text):
         two_layers(**parts)
+
+
+def test_delays_per_synapse() -> None:
+    for shape in ((2, 3), (2, 1), (1, 3), (1, 1)):
+        delay = np.arange(np.prod(shape)).reshape(shape) + 2
+        projection = two_layers(**delayed(delay)).projections[1]
+        assert (projection.shortest_delay, projection.longest_delay) == (2, 1 + np.prod(shape))
+    assert (A_B.shortest_delay, replace(A_B, delay=7).longest_delay) == (0, 7)
+
+
+def test_delays_per_synapse_are_for_plain_dense_synapses() -> None:
+    kernel = Conv2d(np.ones((3, 2, 1, 1), int))
+    with refused("SD408", "need dense synapses without pool"):
+        one_layer(kernel, spike_input(2, 3, 3), delay=np.ones((3, 2), int))
+    pooled = {"pool": SumPool((1, 1), (1, 1)), "delay": np.ones((1, 9), int)}
+    with refused("SD408", "need dense synapses without pool"):
+        one_layer(Dense(np.ones((1, 9), int)), spike_input(1, 3, 3), **pooled)
+
+
+def test_loops_of_delays_per_synapse() -> None:
+    """All of them must take time, and then they make a loop like any other."""
+    back = dense("b", "a", 3, 2, delay=np.array([[1], [2], [9]]))
+    assert two_layers(projections=(IN_A, A_B, back)).order == (("a", "b"),)
+
+
+def test_what_is_binary_and_what_is_constant() -> None:
+    graph = two_layers(**firing(2, ResetSubtract(1)))
+    assert [graph.is_binary(p) for p in graph.projections] == [True, False]
+    assert [graph.is_constant(p) for p in graph.projections] == [False, False]
+    assert two_layers().is_binary(A_B)
+    for kind, constant in (("constant", True), ("graded", False)):
+        values = InputSpec(name="in", kind=kind, shape=(4,), scale=1.0)
+        graph = two_layers(inputs=(values,))
+        assert not graph.is_binary(IN_A)
+        assert graph.is_constant(IN_A) == constant
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 4, 1), (0, 4), (3, 4, 1, 1)])
@@ -154,6 +226,7 @@ def test_values_and_hosts() -> None:
         (values, LOIHI2, True, True),
         (values, GENERIC, True, False),
         (values, None, True, False),
+        (replace(values, kind="graded"), LOIHI2, True, False),  # changes: multiplied on the chip
     ):
         graph = one_layer(weights, spec, lif(), number_format=number_format)
         assert graph.carries_values(graph.projections[0]) == multiplied

@@ -41,6 +41,12 @@ def test_formats_differ_where_the_chips_do() -> None:
     assert (loihi2.comparator, generic.comparator) == (">", ">=")
     assert (loihi2.first_layer, generic.first_layer) == ("host_bias", "graded")
     assert (loihi2.hop_delay, generic.hop_delay) == (1, 0)
+    assert (loihi2.word_bits, generic.word_bits) == (32, 64)
+    assert (loihi2.spikes_max, generic.spikes_max) == (1, 255)
+    for form in (loihi2, generic):
+        assert (form.current_overflow, form.membrane_overflow) == ("wrap_once", "saturate")
+        assert form.decay_rule == "multiply_truncate"
+        assert form.synaptic_current
 
 
 def test_an_energy_profile_is_no_target() -> None:
@@ -115,12 +121,23 @@ def test_units(unit: str, picojoules: float) -> None:
         ("soft_reset = true", "soft_reset = 1", "`soft_reset` = 1 must be bool"),
         ('comparator = ">="', 'comparator = "<"', "`comparator` = '<' must be > or >="),
         ('"multiply_truncate"', '"shift"', "must be multiply_truncate"),
-        ('"wrap_once"', '"wrap"', "must be wrap_once"),
+        (
+            '"wrap_once"',
+            '"clip"',
+            "`current_overflow` = 'clip' must be saturate or wrap or wrap_once",
+        ),
+        (
+            '"saturate"',
+            '"clip"',
+            "`membrane_overflow` = 'clip' must be saturate or wrap or wrap_once",
+        ),
+        ("word_bits = 64", "word_bits = 31", "`word_bits` must be at least `membrane_bits`"),
+        ("synaptic_current = true", "synaptic_current = 1", "`synaptic_current` = 1 must be"),
         ('"graded"', '"analog"', "must be host_bias or graded"),
         ("weight_min = -127", "weight_min = 0", "must span zero"),
         ("weight_max = 127", "weight_max = 0", "must span zero"),
-        ("weight_max = 127", "weight_max = 32768", "must span zero"),
-        ("weight_min = -127", "weight_min = -32769", "must span zero"),
+        ("weight_max = 127", "weight_max = 2147483648", "must span zero within 32 bits"),
+        ("weight_min = -127", "weight_min = -2147483649", "must span zero within 32 bits"),
     ],
 )
 def test_refusals(old: str, new: str, text: str) -> None:
@@ -138,7 +155,10 @@ WIDTHS = {
     "bias_bits": (2, 32),
     "bias_shift": (0, 16),
     "first_layer_weight_bits": (2, 16),
-    "input_bits": (1, 16),
+    "input_bits": (1, 31),
+    "spikes_max": (1, 255),
+    "delay_max": (0, 1 << 20),
+    "word_bits": (8, 64),
     "weight_exponent_max": (0, 16),
     "weight_step": (1, 256),
     "hop_delay": (0, 1),
@@ -147,6 +167,10 @@ WIDTHS = {
 
 def with_width(name: str, value: int) -> str:
     lines = WHOLE.splitlines()
+    if name == "word_bits":  # a word holds a membrane
+        lines = [
+            "membrane_bits = 8" if line.startswith("membrane_bits = ") else line for line in lines
+        ]
     lines = [f"{name} = {value}" if line.startswith(f"{name} = ") else line for line in lines]
     return "\n".join(lines)
 
@@ -164,6 +188,13 @@ def test_widths(name: str) -> None:
 def test_every_number_of_a_format_is_bounded() -> None:
     numbers = {f.name for f in fields(NumberFormat) if f.type == "int"}
     assert numbers == WIDTHS.keys() | {"weight_min", "weight_max"}
+
+
+def test_largest_weights() -> None:
+    text = WHOLE.replace("weight_max = 127", "weight_max = 2147483647")
+    text = text.replace("weight_min = -127", "weight_min = -2147483648")
+    form = parse("x", text).require_format()
+    assert (form.weight_min, form.weight_max) == (-(1 << 31), (1 << 31) - 1)
 
 
 def test_an_all_in_figure_stands_alone() -> None:

@@ -88,6 +88,14 @@ def test_a_shift_keeps_the_nearest_share(kept: float) -> None:
         assert error(field) <= min(error(field + 1), error(max(field - 1, 0)))
 
 
+@given(field=st.integers(0, 31), rule=st.sampled_from(get_args(numerics.DecayRule)))
+def test_the_share_of_a_field_is_what_it_keeps(field: int, rule: numerics.DecayRule) -> None:
+    share = numerics.kept_share(integers(field), rule, 5)
+    assert numerics.decay_mantissa(share, rule, 5) == field
+    large = 1 << 40
+    assert numerics.decayed(integers(large), integers(field), rule, 5) == large * float(share)
+
+
 def test_no_shift_keeps_everything() -> None:
     assert numerics.decay_mantissa(np.array([0.0, 0.5, 0.75]), "shift_subtract", 12).tolist() == [
         0, 1, 2,

@@ -23,6 +23,8 @@ Array = NDArray[Any]
 _LAYERS = ("input", "conv", "dense", "dense_rec", "flatten")
 _NOT_IMPLEMENTED = ("pool", "average", "concat", "convT", "unpool")
 
+# Lava keeps strides, paddings, dilations, groups and kernel sizes in int8.
+MOST_8_BITS = 127
 _INT32 = (-(1 << 31), (1 << 31) - 1)
 # A shape is a claim that costs nothing: more neurons in one layer than any chip has in all.
 _MOST_NEURONS = 1 << 26
@@ -106,7 +108,7 @@ class Layer:
                 why="netx takes one integer, or two",
             )
         vertical, horizontal = (int(n) for n in np.broadcast_to(value, (2,)))
-        if not 0 <= min(vertical, horizontal) <= max(vertical, horizontal) <= 127:
+        if not 0 <= min(vertical, horizontal) <= max(vertical, horizontal) <= MOST_8_BITS:
             raise self.refuse(f"`{name}` {value.tolist()}", why="Lava keeps it in 8 bits, signed")
         return vertical, horizontal
 
@@ -115,7 +117,7 @@ class Layer:
         value = self.needed("groups")
         if value.dtype.kind not in "iu" or value.shape != ():
             raise self.refuse("`groups` must be one plain integer", why="netx fails on arrays")
-        if not 1 <= int(value) <= 127:
+        if not 1 <= int(value) <= MOST_8_BITS:
             raise self.refuse(f"{int(value)} groups", why="Lava keeps the number in 8 bits, signed")
         return int(value)
 

@@ -13,7 +13,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from snn_deploy.exporters.lava.writer import NEVER_FIRES, lower, require_silent_readouts
+from snn_deploy.exporters.lava.writer import (
+    NEVER_FIRES,
+    lower,
+    require_silent_readouts,
+    require_small_geometry,
+)
 
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import LIF, Graph, Population, Projection
@@ -223,6 +228,7 @@ class Program:
                 raise SnnDeployError(
                     "SD204", "Lava's convolutions have no delays", where=projection.name
                 )
+            require_small_geometry(projection.synapses, projection.name)
             synapses = self._convolution(projection.synapses, projection.exponent, shape, bits)
         else:
             if len(shape) == 3:
@@ -255,12 +261,19 @@ class Program:
         weight = projection.synapses.weight.astype(np.int64)
         if isinstance(projection.synapses, Conv2d):  # over a vector
             weight = _dense_of(projection.synapses, shape[0])
+        if weight.min() < -256 or weight.max() > 255:
+            raise SnnDeployError(
+                "SD204",
+                f"dense weights from {weight.min()} to {weight.max()}: Lava clips them to "
+                "[-256, 255]",
+                where=projection.name,
+            )
         order = np.arange(weight.shape[1])
         if len(shape) == 3:  # columns in the order in which Lava flattens: W, H, C
             order = order.reshape(shape).T.reshape(-1)
         kept = self._keep(weight[:, order].astype(np.int32))
         delayed = ""
-        kind = "Dense"
+        kind = "Dense"  # of nine bits, sign included: eight would cut odd weights
         if delay.any():
             if delay.max() > _DELAY_MAX:
                 raise SnnDeployError(
@@ -276,7 +289,7 @@ class Program:
             f"        {kind}(\n"
             f"            weights={kept},\n{delayed}"
             f"            weight_exp={projection.exponent},\n"
-            "            num_weight_bits=8,\n"
+            "            num_weight_bits=9,\n"
             "            sign_mode=SignMode.MIXED,\n"
             f"            num_message_bits={bits},\n"
             "        ),\n"

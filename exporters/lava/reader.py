@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from snn_deploy.exporters import Opened
 from snn_deploy.exporters.lava.encoding import effective_weights
-from snn_deploy.exporters.lava.netx_file import Layer, read_layers
+from snn_deploy.exporters.lava.netx_file import MOST_8_BITS, Layer, read_layers
 
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import (
@@ -152,7 +152,8 @@ class _Builder:
                 continue
             if value.size != 1:
                 raise layer.refuse(
-                    f"`{name}` of shape {value.shape} in an input layer", why="netx takes one number"
+                    f"`{name}` of shape {value.shape} in an input layer",
+                    why="netx takes one number",
                 )
             self._note(layer, f"`{name}` {value.item()} is for the caller to apply")
         limit = 1 << (_BIAS_BITS - 1)
@@ -184,6 +185,8 @@ class _Builder:
             raise layer.refuse("`weight` is missing", code="SD401")
         if weight.ndim == 5 and weight.shape[4] == 1:
             weight = weight[..., 0]
+        if max(weight.shape[2:4]) > MOST_8_BITS:
+            raise layer.refuse(f"a kernel of {weight.shape[2:4]}", why="Lava keeps it in 8 bits")
         if weight.ndim != 4:
             raise layer.refuse(f"weights of shape {weight.shape}: (O, I/groups, kH, kW) is needed")
         if not layer.has_neuron:
@@ -226,7 +229,7 @@ class _Builder:
             source=self._source(layer, seen),
             target=str(len(self.populations)),
             synapses=synapses,
-            sum_bits=self._sum_bits(weight, _CONVOLUTION_SUM_BITS),
+            sum_bits=self._convolution_sum_bits(layer, weight),
         )
         self._add(layer, shape, [projection], layer.cast("bias"))
 
@@ -262,6 +265,11 @@ class _Builder:
                 sum_bits=self._sum_bits(effective.weight, bits),
             )
         ]
+        if projections[0].sum_bits is not None and effective.shift > 6 and "delay" in layer.data:
+            raise layer.refuse(
+                "graded input through delays, whose sums may leave 32 bits",
+                why="Lava wraps each product of such weights, not their sum",
+            )
         if effective.recurrent is not None:
             loop = Projection(
                 source=name, target=name, synapses=Dense(effective.recurrent), delay=1
@@ -319,10 +327,31 @@ class _Builder:
 
     def _sum_bits(self, weight: Array, bits: int) -> int | None:
         """The register of a synaptic sum, None if no input of the declared kind can overflow it."""
+        return bits if self._largest_sum(weight) >= 1 << (bits - 1) else None
+
+    def _largest_sum(self, weight: Array) -> int:
+        """No synaptic sum exceeds this, whatever the input of the declared kind."""
         first = not self.populations
         most = (1 << self.input_bits) - 1 if first and self.input_bits else 1
-        largest = int(np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(axis=1).max())
-        return bits if largest * most >= 1 << (bits - 1) else None
+        wide = np.abs(weight.astype(np.int64)).reshape(len(weight), -1)
+        return int(wide.sum(axis=1).max()) * most
+
+    def _convolution_sum_bits(self, layer: Layer, weight: Array) -> int | None:
+        """The register of a convolution's sum, where Lava's sum itself is exact."""
+        largest = self._largest_sum(weight)
+        if largest >= 1 << 31:
+            raise layer.refuse(
+                f"sums of up to {largest}",
+                why="Lava sums convolutions in floating point; beyond 32 bits the result depends "
+                "on the machine",
+            )
+        if largest >= 1 << 24:
+            self._note(
+                layer,
+                f"sums may reach {largest}: exact in Lava without PyTorch, rounded by Lava's "
+                "float32 where PyTorch is installed",
+            )
+        return self._sum_bits(weight, _CONVOLUTION_SUM_BITS)
 
     def _add(
         self, layer: Layer, shape: Shape, projections: list[Projection], bias: Array | None

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 from snn_deploy.exporters.lava.encoding import effective_weights
+from snn_deploy.exporters.lava.netx_file import MOST_8_BITS
 from snn_deploy.exporters.lava.reader import read, simulator_format
 
 from snn_deploy import checks
@@ -31,7 +32,6 @@ Array = NDArray[Any]
 
 # The largest threshold of 17 bits: neurons that are read out by their membranes must not reach it.
 NEVER_FIRES = (1 << 17) - 1
-_LARGEST_ENTRY = 127  # of strides, paddings, dilations and groups: Lava keeps them in int8
 # Arrays of more bytes than this are compressed.
 _PLAIN_BYTES = 4096
 
@@ -268,20 +268,27 @@ def _bias(population: Population) -> dict[str, Any]:
     return {"bias": np.ascontiguousarray(bias.transpose(2, 1, 0)).astype(np.int32)}
 
 
-def _convolution(
-    population: Population, projection: Projection, synapses: Conv2d
-) -> dict[str, Any]:
-    if projection.longest_delay:
-        raise _unsaid("delays of a convolution (netx ignores them)", projection.name)
+def require_small_geometry(synapses: Conv2d, where: str) -> None:
+    """Raise SD204 unless the numbers that Lava keeps in 8 bits fit them."""
+    weight_shape = synapses.weight.shape
     pairs = {
         "stride": synapses.stride,
         "padding": synapses.padding,
         "dilation": synapses.dilation,
         "groups": (synapses.groups,),
+        "kernel": (weight_shape[2], weight_shape[3]),
     }
     for name, pair in pairs.items():
-        if max(pair) > _LARGEST_ENTRY:
-            raise _unsaid(f"a {name} of {max(pair)}: the most is {_LARGEST_ENTRY}", projection.name)
+        if max(pair) > MOST_8_BITS:
+            raise _unsaid(f"a {name} of {max(pair)}: the most is {MOST_8_BITS}", where)
+
+
+def _convolution(
+    population: Population, projection: Projection, synapses: Conv2d
+) -> dict[str, Any]:
+    if projection.longest_delay:
+        raise _unsaid("delays of a convolution (netx ignores them)", projection.name)
+    require_small_geometry(synapses, projection.name)
     weight = synapses.weight.astype(np.int64) << projection.exponent
     return {
         "type": b"conv",

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import LIF, Graph, Population, Projection, ResetTo
-from snn_deploy.numerics import NumberFormat
+from snn_deploy.numerics import NumberFormat, kept_share
 from snn_deploy.synapses import Conv2d, Dense, pooled_shape
 
 DT = 1e-4
@@ -89,7 +89,7 @@ def _neurons(population: Population, neurons: LIF, number_format: NumberFormat) 
     level = (level + (number_format.comparator == ">")) / unit
     if not isinstance(neurons.reset, ResetTo):
         raise _unsaid("a reset by subtraction", population.name)
-    kept = neurons.decay.astype(np.float64) / 2.0**number_format.decay_bits
+    kept = kept_share(neurons.decay, number_format.decay_rule, number_format.decay_bits)
     full = np.ones(population.shape)
     lost = 1 - kept
     if (lost == 0).all():

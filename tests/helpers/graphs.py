@@ -356,8 +356,10 @@ def integer_cases(
     Without ``delays`` it has no loop either. ``hop_delay`` replaces the format's own.
     """
     rng = _generator(draw)
-    fixed = st.sampled_from((LOIHI2, GENERIC, FOREIGN))
-    form = draw(formats or st.one_of(fixed, narrow_formats(), narrow_formats()))
+    if formats is None:
+        fixed = st.sampled_from((LOIHI2, GENERIC, FOREIGN))
+        formats = st.one_of(fixed, narrow_formats(), narrow_formats())
+    form = draw(formats)
     if hop_delay is not None:
         form = replace(form, hop_delay=hop_delay)
     numbers = IntegerNumbers(draw, rng, form)

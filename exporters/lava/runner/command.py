@@ -19,6 +19,7 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,11 @@ import numpy as np
 
 from .lava_imports import import_lava
 from .networks import run_net, run_program
+from .recording import Array
 from .supervision import RunError, supervised
 
 DEFAULT_TIMEOUT = 600.0
-KINDS = {"net": run_net, "program": run_program}
+KINDS: dict[str, Callable[..., dict[str, Array]]] = {"net": run_net, "program": run_program}
 
 
 def main() -> int:

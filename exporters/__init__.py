@@ -34,10 +34,14 @@ class ReadOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opened:
-    """A graph from a file; ``notes`` say what acts otherwise than the file reads."""
+    """A graph from a file.
+
+    ``notes`` say what acts otherwise than the file reads, ``target`` the chip it was written for.
+    """
 
     graph: Graph
     notes: tuple[str, ...] = ()
+    target: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

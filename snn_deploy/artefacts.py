@@ -51,13 +51,15 @@ Step = Callable[[str], None]
 class Artefact:
     """An exported network, opened.
 
-    ``manifest`` is None for a single file; ``notes`` say what acts otherwise than the file reads.
+    ``manifest`` is None for a single file; ``notes`` say what acts otherwise than the file reads;
+    ``target`` is the chip it is for, None where a file does not say.
     """
 
     path: Path
     graph: Graph
     manifest: dict[str, Any] | None
     notes: tuple[str, ...] = ()
+    target: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -329,7 +331,7 @@ def open_artefact(
     options = ReadOptions(input_bits=input_bits, input_shape=input_shape)
     if not path.is_dir():
         opened = exporter_of(path).open(path, options)
-        return Artefact(path, opened.graph, None, opened.notes)
+        return Artefact(path, opened.graph, None, opened.notes, opened.target)
     manifest = _read_manifest(path / MANIFEST)
     for name, entry in manifest["artefacts"].items():
         if sha256_of(path / name) != entry["sha256"]:
@@ -341,7 +343,7 @@ def open_artefact(
                 fix="export again, or copy the whole folder again",
             )
     opened = exporter("nir").open(path / MODEL, options)
-    return Artefact(path, opened.graph, manifest, opened.notes)
+    return Artefact(path, opened.graph, manifest, opened.notes, manifest["target"])
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -349,6 +351,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text("utf-8"))
         names = set(manifest["artefacts"])
         known = manifest["schema"] == SCHEMA and {MODEL, RECORDED} <= names
+        known = known and isinstance(manifest["target"], str)
         known = known and all(Path(name).name == name for name in names)  # nothing elsewhere
         hashed = [manifest["model"], *manifest["artefacts"].values()]
         known = known and all(isinstance(entry["sha256"], str) for entry in hashed)

@@ -17,8 +17,9 @@ from snn_deploy.errors import SnnDeployError
 
 Content = NDArray[Any] | str | None
 
-# What one network file may hold.
+# What one network file may hold, and the processor time that reading it may take.
 MAX_BYTES = 4 << 30
+MAX_SECONDS = 60
 
 
 def read_hdf5(path: Path, group: str) -> dict[str, Content]:
@@ -40,7 +41,8 @@ def read_hdf5(path: Path, group: str) -> dict[str, Content]:
         SD101 (not there), SD401 (not HDF5, or damaged) or SD402 (unsafe).
     """
     where = str(path)
-    command = [sys.executable, "-I", hdf5_child.__file__, where, group, str(MAX_BYTES)]
+    bounds = (str(MAX_BYTES), str(MAX_SECONDS))
+    command = [sys.executable, "-I", hdf5_child.__file__, where, group, *bounds]
     single = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
@@ -49,7 +51,7 @@ def read_hdf5(path: Path, group: str) -> dict[str, Content]:
             capture_output=True,
             check=False,
             env={**os.environ, **single},
-            timeout=2 * hdf5_child.MAX_SECONDS,
+            timeout=2 * MAX_SECONDS,
         )
     except subprocess.TimeoutExpired:
         raise _damaged(where, "reading it does not end") from None
@@ -59,7 +61,8 @@ def read_hdf5(path: Path, group: str) -> dict[str, Content]:
     answer = json.loads(done.stdout[:start])
     if "code" in answer:
         raise SnnDeployError(
-            answer["code"], answer["message"], where=where, why=answer.get("why"),
+            answer["code"], _printable(answer["message"]), where=where,
+            why=_printable(answer["why"]) if "why" in answer else None,
             fix="copy it again, or export it again" if answer["code"] == "SD401" else None,
         )  # fmt: skip
     found: dict[str, Content] = {}
@@ -73,6 +76,11 @@ def read_hdf5(path: Path, group: str) -> dict[str, Content]:
         found[entry["name"]] = value.reshape(shape)
         start += count * dtype.itemsize
     return found
+
+
+def _printable(text: str) -> str:
+    """A text in which names from a file may occur, fit for a terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:300])
 
 
 def _damaged(where: str, why: str) -> SnnDeployError:

@@ -1,4 +1,4 @@
-"""Read an HDF5 file in a process of its own: ``python hdf5_child.py FILE GROUP MAX_BYTES``.
+"""Read an HDF5 file in a process of its own: ``hdf5_child.py FILE GROUP MAX_BYTES MAX_SECONDS``.
 
 The HDF5 library loops, takes all memory or dies on files that are damaged with intent. Here it may:
 :mod:`snn_deploy.hdf5` started this process with limits and waits for it with a clock. Standalone
@@ -19,7 +19,6 @@ import h5py
 import numpy as np
 
 MAX_OBJECTS = 100_000
-MAX_SECONDS = 60
 # gzip packs a run of zeros about a thousandfold; more is no array but an attack.
 MAX_EXPANSION = 2000
 # numpy, h5py and what they map, with room for the bookkeeping of a file.
@@ -62,16 +61,19 @@ def walk(
     if not isinstance(file[group], h5py.Group):
         raise RefusedError("SD401", f"{group!r} is not a group")
     found: dict[str, h5py.Dataset | None] = {}
-    seen: set[Any] = set()
+    groups: set[Any] = set()
     waiting = [(group, file[group])]
-    total = 0
+    count = total = 0
     while waiting:
         path, item = waiting.pop()
-        key = h5py.h5o.get_info(item.id).addr
-        if key in seen or len(seen) >= MAX_OBJECTS:
-            raise RefusedError("SD402", f"a cycle, or too many objects: {path}")
-        seen.add(key)
         if isinstance(item, h5py.Group) and len(item):
+            key = h5py.h5o.get_info(item.id).addr
+            if key in groups:
+                raise RefusedError("SD402", f"a group in two places: {path}")
+            groups.add(key)
+            count += len(item)
+            if count > MAX_OBJECTS:
+                raise RefusedError("SD402", f"more than {MAX_OBJECTS} objects")
             for name in item:
                 if not isinstance(item.get(name, getlink=True), h5py.HardLink):
                     raise RefusedError("SD402", f"a link out of its place: {path}/{name}")
@@ -101,11 +103,11 @@ def content(item: h5py.Dataset) -> Any:
     return None
 
 
-def main(path: str, group: str, limit: int) -> None:
+def main(path: str, group: str, limit: int, seconds: int) -> None:
     """Read, and write what was found, or the reason why not."""
     most = BASE_MEMORY + COPIES * limit
     resource.setrlimit(resource.RLIMIT_AS, (BASE_MEMORY, most))
-    resource.setrlimit(resource.RLIMIT_CPU, (MAX_SECONDS, MAX_SECONDS))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     described: list[dict[str, Any]] = []
     arrays: list[np.ndarray] = []
@@ -142,4 +144,4 @@ def main(path: str, group: str, limit: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from snn_deploy.artefacts import open_artefact
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import LIF, Graph, Population, Projection, ResetSubtract
+from snn_deploy.hardware import Target, target
+from snn_deploy.mapping import Finding, design_rules
 from snn_deploy.sim.timing import pipelined
 from snn_deploy.synapses import Dense, Shape
 
@@ -69,17 +71,34 @@ class Inspection:
     projections: tuple[ProjectionSummary, ...]
     outputs: tuple[str, ...]
     notes: tuple[str, ...]
+    design_rules: tuple[Finding, ...]
 
 
 def inspect(
-    path: str | os.PathLike[str], *, input_bits: int = 0, input_shape: Shape | None = None
+    path: str | os.PathLike[str],
+    *,
+    to: Target | str | None = None,
+    input_bits: int = 0,
+    input_shape: Shape | None = None,
 ) -> Inspection:
     """Sum up an exported folder, a ``.nir`` or a ``.net`` file.
 
-    Parameters and errors as :func:`snn_deploy.artefacts.open_artefact`.
+    Parameters
+    ----------
+    path, input_bits, input_shape : as :func:`snn_deploy.artefacts.open_artefact`, with its errors.
+    to : chip whose design rules are checked; default: the one that the network is for.
+
+    Raises
+    ------
+    SnnDeployError
+        SD105 or SD201 for a chip that is unknown or has no number format, besides.
     """
     artefact = open_artefact(path, input_bits=input_bits, input_shape=input_shape)
     graph = artefact.graph
+    chip = artefact.target if to is None else to
+    if isinstance(chip, str):
+        chip = target(chip)
+    findings = () if chip is None else design_rules(graph, chip.require_format())
     try:
         stages = pipelined(graph).stages
     except SnnDeployError:
@@ -92,6 +111,7 @@ def inspect(
         projections=tuple(_projection(graph, p) for p in graph.projections),
         outputs=graph.outputs,
         notes=artefact.notes,
+        design_rules=findings,
     )
 
 

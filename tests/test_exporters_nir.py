@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass, replace
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nir
 import numpy as np
@@ -85,7 +85,11 @@ class Builder:
         self.input = self._input()
 
     def _input(self) -> InputSpec:
-        kinds = ["spikes", "constant"] + ["graded"] * (self.format.first_layer == "graded")
+        kinds: tuple[Literal["spikes", "constant", "graded"], ...] = (
+            "spikes",
+            "constant",
+            "graded",
+        )
         kind = self.draw(st.sampled_from(kinds))
         side = self.draw(st.integers(3, 6))
         shape = self.draw(
@@ -104,11 +108,13 @@ class Builder:
             scale=scale,
         )
 
-    def synapses(self, shape: Shape, wanted: Shape | None, *, values: bool) -> Synapses | None:
+    def synapses(
+        self, shape: Shape, wanted: Shape | None, *, values: bool, on_host: bool
+    ) -> Synapses | None:
         """Synapses from (pooled) ``shape``, to ``wanted`` if it is given and can be reached."""
         rng, form = self.rng, self.format
         most = 40 if values else form.weight_max
-        step = 1 if values else form.weight_step
+        step = 1 if on_host else form.weight_step
         dtype = self.draw(st.sampled_from((np.int16, np.int64)))
 
         def weight(*size: int) -> Array:
@@ -143,10 +149,11 @@ class Builder:
             pool = SumPool(*self.draw(st.sampled_from((((2, 2), (2, 2)), ((3, 2), (1, 2))))))
         seen = pooled_shape(shape, pool)
         values = source == "in" and self.input.kind != "spikes"
-        synapses = self.synapses(seen, wanted, values=values)
+        constant = source == "in" and self.input.kind == "constant"
+        on_host = constant and self.format.first_layer == "host_bias"
+        synapses = self.synapses(seen, wanted, values=values, on_host=on_host)
         if synapses is None:
             return None
-        on_host = values and self.format.first_layer == "host_bias"
         exponent = 0 if self.exact or not on_host else self.draw(st.sampled_from((0, -3)))
         self.projections.append(
             Projection(

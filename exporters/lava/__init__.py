@@ -1,4 +1,4 @@
-"""Lava: Intel's framework for Loihi. netx files (``.net``), and programs for what they cannot say."""
+"""Lava, Intel's framework for Loihi: netx files (``.net``), and programs where they fall short."""
 
 from __future__ import annotations
 

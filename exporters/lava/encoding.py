@@ -83,7 +83,7 @@ def effective_weights(
                 "SD204",
                 "weights of which Lava keeps a fraction, and cuts it from their sum",
                 where=where,
-                why="no weight of the matrix is positive, one is odd, and the least is a power of two",
+                why="no weight is positive, one is odd, and the least is a power of two",
                 fix="write the file with weights of both signs",
             )
         acting.append(stored >> shift)

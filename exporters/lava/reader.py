@@ -33,6 +33,7 @@ from snn_deploy.synapses import Conv2d, Dense, Shape, one_to_one
 Array = NDArray[Any]
 
 INPUT = "input"
+CHIP = "loihi2"
 
 # Lava's neurons (lava/proc/lif/models.py): decays out of 4096, int16 bias mantissas.
 _WHOLE = 4096
@@ -51,7 +52,7 @@ _DELAY_MAX = 62
 def simulator_format() -> NumberFormat:
     """The arithmetic of Lava's ``fixed_pt`` processes: Loihi's registers without its limits."""
     return replace(
-        target("loihi2").require_format(),
+        target(CHIP).require_format(),
         weight_min=-(1 << 31),
         weight_max=(1 << 31) - 1,
         weight_step=1,
@@ -127,7 +128,7 @@ class _Builder:
             outputs=(self.populations[-1].name,),
             number_format=simulator_format(),
         )
-        return Opened(graph, tuple(self.notes))
+        return Opened(graph, tuple(self.notes), CHIP)
 
     def _note(self, layer: Layer, text: str) -> None:
         self.notes.append(f"layer {layer.index} ({layer.kind}): {text}")

@@ -15,18 +15,25 @@ from snn_deploy.cli.common import (
 
 @click.command()
 @exported_argument
+@click.option("--target", "to", help="Chip whose design rules are checked; default: its own.")
 @reading_options
 @json_option
 def command(
-    exported: str, input_bits: int, input_shape: tuple[int, ...] | None, as_json: bool
+    exported: str,
+    to: str | None,
+    input_bits: int,
+    input_shape: tuple[int, ...] | None,
+    as_json: bool,
 ) -> None:
     """Show what is in an exported folder, a .nir or a .net file: neurons, synapses, oddities.
+
+    Rules that begin with DR are what the chip would not take although its simulator does.
 
     Example: snn-deploy inspect their.net
     """
     from snn_deploy.inspection import inspect
 
-    result = inspect(exported, input_bits=input_bits, input_shape=input_shape)
+    result = inspect(exported, to=to, input_bits=input_bits, input_shape=input_shape)
     if as_json:
         print_json(result)
         return

@@ -114,7 +114,7 @@ def command(
         write_atomically(output, _predictions(decisions, data.labels).encode())
     record = result.record
     populations = activity(graph, record)
-    # a convention counts what is sent; on a pipelined chip some of it is still on its way at the end
+    # a convention counts what is sent; pipelined, some of that is still on its way at the end
     whole = timing == "zero-delay"
     projections = count(graph, record, asgl()).projections if whole else _arrived(graph, record)
     if as_json:

@@ -16,7 +16,7 @@ from snn_deploy.checks import decays
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import LIF, Graph, Population, Projection
 from snn_deploy.numerics import NumberFormat
-from snn_deploy.quantization.ranges import population_range
+from snn_deploy.quantization.ranges import ENDLESS, population_range
 from snn_deploy.synapses import Conv2d
 
 RULES = {
@@ -140,11 +140,12 @@ def _of_population(graph: Graph, population: Population, limits: NumberFormat) -
     except SnnDeployError:
         return
     if max(-found.current[0], found.current[1]) > limits.membrane_limit:
+        largest = max(-found.current[0], found.current[1])
+        reach = "grow without end" if largest >= ENDLESS else f"reach {largest}"
         yield Finding(
             "DR07",
             name,
-            f"its synaptic current may span {found.current[0]} to {found.current[1]}, and wrap at "
-            f"{limits.membrane_limit + 1}",
+            f"its synaptic current may {reach}, and wraps at {limits.membrane_limit + 1}",
             "lower the weights or the fan-in",
         )
 

@@ -22,7 +22,7 @@ Integers = NDArray[np.int64]
 
 # Membrane bounds of a network without a fixed number of timesteps converge, or grow for ever.
 _MOST_STEPS = 1 << 17
-_ENDLESS = 1 << 40
+ENDLESS = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def population_range(
             if projection.sum_bits is not None and not _fits(least, most, projection.sum_bits):
                 overflowing.append(projection.name)
     if most_arriving >= 1 << 62:  # the bounds themselves may have turned over in 64 bits
-        low, high = zero - _ENDLESS, zero + _ENDLESS
+        low, high = zero - ENDLESS, zero + ENDLESS
     neurons = population.neurons
     bias = np.broadcast_to(neurons.bias.astype(np.int64), population.shape)
     host_low, host_high = host_low + bias, host_high + bias
@@ -207,7 +207,7 @@ def _state_ranges(
             break
     else:
         if graph.timesteps is None:
-            membranes[1] = max(membranes[1], _ENDLESS)  # still growing: not bounded
+            membranes[1] = max(membranes[1], ENDLESS)  # still growing: not bounded
     return (currents[0], currents[1]), (membranes[0], membranes[1])
 
 
@@ -229,13 +229,13 @@ def _endless(
         lossless = np.broadcast_to(neurons.current_decay == whole, population.shape)
         falls, rises = lossless & (arriving[0] < 0), lossless & (arriving[1] > 0)
         if falls.any() or rises.any():
-            bounds = -_ENDLESS * int(falls.any()), _ENDLESS * int(rises.any())
+            bounds = -ENDLESS * int(falls.any()), ENDLESS * int(rises.any())
             return bounds, bounds
     lossless = np.broadcast_to(neurons.decay == whole, population.shape)
     falls = lossless & (arriving[0] + bias[0] < 0)
     rises = lossless & (arriving[1] + bias[1] > 0) & (not isinstance(neurons, LIF))
     if falls.any() or rises.any():
-        bounds = -_ENDLESS * int(falls.any()), _ENDLESS * int(rises.any())
+        bounds = -ENDLESS * int(falls.any()), ENDLESS * int(rises.any())
         return (int(arriving[0].min()), int(arriving[1].max())), bounds
     return None
 

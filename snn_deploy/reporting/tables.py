@@ -187,7 +187,8 @@ def inspection_lines(inspection: Inspection) -> list[str]:
     ]
     time = "as the input" if inspection.timesteps is None else str(inspection.timesteps)
     lines.append(f"output {', '.join(inspection.outputs)}; timesteps: {time}")
-    return lines + [f"note: {note}" for note in inspection.notes]
+    lines += [f"note: {note}" for note in inspection.notes]
+    return lines + [f"{f.code} {f.where}: {f.message} ({f.fix})" for f in inspection.design_rules]
 
 
 def _span(span: Span | None) -> str:

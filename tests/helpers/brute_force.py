@@ -61,7 +61,9 @@ def synapses_of(
     out_channels, group_channels, *kernel = synapses.weight.shape
     (step_y, step_x), (pad_y, pad_x) = synapses.stride, synapses.padding
     dilation_y, dilation_x = synapses.dilation
-    for out, y, x in neurons_of(target):
+    # a vector is a map of one pixel
+    windows = {(*seen, 0, 0)[:3]: window for seen, window in windows.items()}
+    for out, y, x in neurons_of((*target, 1, 1)[:3]):
         group = out // (out_channels // synapses.groups)
         for channel, row, column in neurons_of((group_channels, *kernel)):
             seen = (
@@ -70,7 +72,7 @@ def synapses_of(
                 x * step_x - pad_x + column * dilation_x,
             )
             for neuron in windows.get(seen, ()):  # there is none in the padding
-                found[neuron, (out, y, x)] += weight[out][channel][row][column]
+                found[neuron, (out, y, x)[: len(target)]] += weight[out][channel][row][column]
     return found
 
 
@@ -305,7 +307,7 @@ class Simulation:
         """Spike counts, or what an integrator makes of its membranes."""
         neurons = self.graph.population(name).neurons
         steps = [self.step(name, step) for step in range(self.steps)]
-        if isinstance(neurons, LIF):
+        if neurons.readout is None:
             return [sum(fired) for fired in zip(*(s.fired for s in steps), strict=True)]
         series = list(zip(*(s.membrane for s in steps), strict=True))
         if neurons.readout in ("last", "max"):

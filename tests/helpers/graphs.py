@@ -114,6 +114,10 @@ def _axis(draw: st.DrawFn, size: int) -> tuple[int, int, int, int]:
     return kernel, draw(st.integers(1, 3)), padding, dilation
 
 
+def draw_pair(draw: st.DrawFn, low: int, high: int) -> Pair:
+    return draw(st.integers(low, high)), draw(st.integers(low, high))
+
+
 class Builder:
     """Draws a graph population by population."""
 
@@ -161,6 +165,8 @@ class Builder:
 
     def synapses(self, seen: Shape, *, host: bool) -> Synapses:
         """Synapses to whatever shape they make."""
+        if len(seen) == 1 and self.draw(st.integers(0, 3)) == 0:
+            return self._convolution_of_a_vector(seen, self._groups(seen[0]), host=host)
         if len(seen) == 1 or self.draw(st.integers(0, 3)) == 0:
             size = self.draw(st.sampled_from(self.extent.neurons))
             weight = self.numbers.weights((size, int(np.prod(seen))), host=host)
@@ -172,6 +178,14 @@ class Builder:
         shape = (max(1, wanted // groups) * groups, seen[0] // groups, *kernel)
         weight = self.numbers.weights(shape, host=host)
         return Conv2d(weight, stride, padding, dilation, groups)
+
+    def _convolution_of_a_vector(self, seen: Shape, groups: int, *, host: bool) -> Conv2d:
+        """Of its single pixel a kernel meets one place, and the padding."""
+        (top, left), more = draw_pair(self.draw, 0, 2), draw_pair(self.draw, 0, 1)
+        kernel = (2 * top + 1, 2 * left + 1)
+        wanted = groups * self.draw(st.integers(1, 3))
+        weight = self.numbers.weights((wanted, seen[0] // groups, *kernel), host=host)
+        return Conv2d(weight, (1 + more[0], 1 + more[1]), (top, left), groups=groups)
 
     def synapses_to(self, seen: Shape, wanted: Shape, *, host: bool) -> Synapses:
         """Synapses to a population that exists."""

@@ -112,8 +112,14 @@ class IntegerNumbers:
             small = min(4 * form.weight_max, form.threshold_limit)
             most = small if style == "small" else form.threshold_limit
         threshold = self._spread(shape, least, most, one=form.threshold_per_population)
-        reset = self._reset()
-        return LIF(decay=decay, threshold=threshold, bias=bias, reset=reset, current_decay=memory)
+        return LIF(
+            decay=decay,
+            threshold=threshold,
+            bias=bias,
+            reset=self._reset(),
+            current_decay=memory,
+            readout=self.draw(st.sampled_from((None, None, None, *READOUTS))),
+        )
 
     def max_spikes(self, neurons: Neurons) -> int:
         return several_spikes(self.draw, neurons, self.format.spikes_max)
@@ -178,8 +184,14 @@ class FloatNumbers:
         amount = self.draw(st.integers(1, 24)) / 16
         resets: tuple[Reset, ...] = (ResetTo(), ResetTo(-amount), ResetSubtract(amount))
         reset = self.draw(st.sampled_from(resets))
-        threshold = self._spread(shape, 1, 48)
-        return LIF(decay=decay, threshold=threshold, bias=bias, reset=reset, current_decay=memory)
+        return LIF(
+            decay=decay,
+            threshold=self._spread(shape, 1, 48),
+            bias=bias,
+            reset=reset,
+            current_decay=memory,
+            readout=self.draw(st.sampled_from((None, None, None, *READOUTS))),
+        )
 
     def max_spikes(self, neurons: Neurons) -> int:
         return several_spikes(self.draw, neurons, 255)

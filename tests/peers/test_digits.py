@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import tomllib
 from snn_deploy.exporters.lava import NET, PROGRAM, exporter
 from snn_deploy.exporters.lava.peer import LavaCheck, verify_in_lava
 
@@ -18,6 +17,7 @@ from snn_deploy.nn.trainer import train
 from snn_deploy.packets import Recording, read_recording
 from snn_deploy.sim import simulate
 from snn_deploy.synapses import Conv2d, Dense, SumPool
+from snn_deploy.toml import tomllib
 from tests.helpers.lava import Lava
 
 SAMPLES = 100

@@ -62,7 +62,10 @@ def one_layer(
     decay: ArrayLike = 0.5,
     bias: ArrayLike = 0.0,
     reset: Reset | None = None,
+    current_decay: ArrayLike | None = None,
     timesteps: int | None = 4,
+    max_spikes: int = 1,
+    **projection: Any,
 ) -> Graph:
     """A float graph: an input, dense or convolution synapses, and neurons "p"."""
     array = reals(weight)
@@ -70,13 +73,17 @@ def one_layer(
     if spec is None:
         spec = InputSpec(name="in", kind="spikes", shape=array.shape[1:2])
     neurons = LIF(
-        decay=reals(decay), threshold=reals(threshold), bias=reals(bias), reset=reset or ResetTo()
+        decay=reals(decay),
+        threshold=reals(threshold),
+        bias=reals(bias),
+        reset=reset or ResetTo(),
+        current_decay=None if current_decay is None else reals(current_decay),
     )
     shape = synapses.target_shape(spec.shape)
     return Graph(
         inputs=(spec,),
-        populations=(Population(name="p", shape=shape, neurons=neurons),),
-        projections=(Projection(source=spec.name, target="p", synapses=synapses),),
+        populations=(Population(name="p", shape=shape, neurons=neurons, max_spikes=max_spikes),),
+        projections=(Projection(source=spec.name, target="p", synapses=synapses, **projection),),
         outputs=("p",),
         timesteps=timesteps,
     )
@@ -122,6 +129,15 @@ def check_threshold(level: Array, mantissa: Array, form: NumberFormat) -> None:
         assert (fires_from < level + 1 + slack).all()
 
 
+def on_host(integer: Graph, projection: Projection) -> bool:
+    """Only what is constant over time: the chip itself multiplies what changes."""
+    form = integer.number_format
+    constant = integer.is_input(projection.source) and (
+        integer.input(projection.source).kind == "constant"
+    )
+    return constant and form is not None and form.first_layer == "host_bias"
+
+
 def check_weights(
     integer: Graph, old: Projection, new: Projection, scale: float, form: NumberFormat
 ) -> None:
@@ -132,11 +148,11 @@ def check_weights(
     assert mantissa.shape == exact.shape
     step = form.weight_step
     limits = form.weight_min, form.weight_max
-    if integer.carries_values(new):
+    if integer.is_input(new.source) and integer.input(new.source).kind != "spikes":
+        exact = exact * integer.input(new.source).scale
+    if on_host(integer, new):
         limits = -form.first_layer_weight_limit, form.first_layer_weight_limit
         step = 1
-        exact = exact * integer.input(new.source).scale
-    if integer.on_host(new):
         exact = exact * 2.0 ** (form.fraction_bits - form.bias_shift)
         finer = np.abs(exact).max() * 2.0 ** -(new.exponent - 1)
         assert new.exponent == -30 or finer > form.first_layer_weight_limit
@@ -268,6 +284,111 @@ def test_biases_are_rounded_to_the_nearest(sign: int) -> None:
         assert abs(lif(fine).bias.item() - exact) <= 0.5
 
 
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize(("decay", "field"), [(0.0, 0), (0.5, 2048), (1.0, 4096), (0.3, 1229)])
+def test_currents_decay_in_4096ths_too(decay: float, field: int, chip: str) -> None:
+    integer, _ = quantized(one_layer([[0.1]], decay=0.25, current_decay=decay), chip)
+    neurons = lif(integer)
+    assert neurons.current_decay is not None
+    assert (neurons.decay.item(), neurons.current_decay.item()) == (1024, field)
+
+
+def test_what_a_current_remembers_takes_room() -> None:
+    """Ten steps of -1 add up: the proof leaves a tenth of the scale, or so, to each."""
+    forgetful = one_layer([[-1.0]], decay=0.0, threshold=1e-3, bias=1e-3, timesteps=10)
+    narrow = replace(GENERIC, membrane_bits=12)
+    chip = replace(target("generic"), number_format=narrow)
+    scales = []
+    for memory in (None, 0.0, 1.0):
+        neurons = replace(lif(forgetful), current_decay=None if memory is None else reals(memory))
+        (population,) = forgetful.populations
+        graph = replace(forgetful, populations=(replace(population, neurons=neurons),))
+        integer = quantize(graph, chip)
+        assert prove_ranges(integer)["p"].current[0] >= -2047
+        scales.append(scale_of(integer.population("p")))
+    assert scales[0] == scales[1]
+    assert scales[0] / 12 < scales[2] < scales[0] / 8
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("kind", ["spikes", "graded"])
+def test_two_memories_stay_close_to_those_of_the_float_network(kind: Any, chip: str) -> None:
+    """With the weights that were rounded, only decays differ: each cuts off a unit at most."""
+    weight, steps = [[1.0, -1.0], [-0.3, 0.8]], 20
+    spec = InputSpec(name="in", kind=kind, shape=(2,), low=-1.0, high=1.0)
+    sink = Integrator(decay=reals(0.75), bias=reals(0.0), current_decay=reals([0.5, 0.25]))
+    graph = replace(
+        one_layer(weight, spec=spec, timesteps=steps),
+        populations=(Population(name="p", shape=(2,), neurons=sink),),
+    )
+    integer, form = quantized(graph, chip)
+    held = {"": np.random.default_rng(3).integers(0, 2, (3, steps, 2))}
+    recording = Recording(spikes=held) if kind == "spikes" else Recording(values=held)
+    (projection,) = integer.projections
+    value = scale_of(integer.population("p")) * (integer.inputs[0].scale or 1.0)
+    weighed = replace(projection, synapses=Dense(projection.synapses.weight / value))
+    exact, found = (
+        simulate(g, recording, engine="reference", trace=True)
+        for g in (replace(graph, projections=(weighed,)), integer)
+    )
+    unit = scale_of(integer.population("p")) * 2**form.fraction_bits
+    # a unit each step, of which a half stays; and then that much each step, of which 3/4 stay
+    for part, error in (("current", 2), ("membrane", (2 + 1) * 4)):
+        wanted = getattr(exact, part)["p"] * unit
+        assert np.abs(getattr(found, part)["p"] - wanted).max() <= error
+        assert np.abs(wanted).max() > 100 * error
+
+
+SHIFTING = replace(
+    target("generic"), number_format=replace(GENERIC, decay_rule="shift_subtract"), id="shifting"
+)
+
+
+@pytest.mark.parametrize(
+    ("decay", "shift"), [(0.0, 0), (0.2, 0), (0.3, 1), (0.5, 1), (0.7, 2), (0.75, 2), (0.99, 7)]
+)
+def test_decays_become_shifts(decay: float, shift: int) -> None:
+    integer = quantize(one_layer([[0.1]], decay=decay, current_decay=decay), SHIFTING)
+    neurons = lif(integer)
+    assert neurons.current_decay is not None
+    assert (neurons.decay.item(), neurons.current_decay.item()) == (shift, shift)
+
+
+def test_what_a_shift_cannot_keep_is_refused() -> None:
+    for decays in ({"decay": 1.0}, {"current_decay": 1.0}):
+        with refused("SD203", "--> p(.|\n)*never decays"):
+            quantize(one_layer([[0.1]], **decays), SHIFTING)
+    with refused("SD202", "a decay outside its field(.|\n)*--> p"):
+        quantize(one_layer([[0.1]], decay=1 - 2.0**-40), SHIFTING)
+
+
+def test_a_floor_is_quantized_like_a_cut() -> None:
+    chip = replace(target("generic"), number_format=replace(GENERIC, decay_rule="multiply_floor"))
+    assert lif(quantize(one_layer([[0.1]], decay=0.3), chip)).decay.item() == 1229
+
+
+def test_several_spikes_and_delays_are_kept_where_a_chip_has_them() -> None:
+    reset, delay = ResetSubtract(0.5), np.array([[0, 62], [7, 3]])
+    graph = one_layer(np.ones((2, 2)), reset=reset, max_spikes=200, delay=delay)
+    integer, _ = quantized(graph, "generic")
+    assert integer.population("p").max_spikes == 200
+    assert np.array_equal(integer.projections[0].delay, delay)
+    slow = replace(target("generic"), number_format=replace(GENERIC, spikes_max=199))
+    with refused("SD202", "200 times per timestep, the target's 199(.|\n)*--> p"):
+        quantize(graph, slow)
+    single = one_layer(np.ones((2, 2)), delay=delay)
+    assert np.array_equal(quantize(single, "loihi2").projections[0].delay, delay)
+    with refused("SD202", "63 timesteps, the target has 62(.|\n)*--> in->p"):
+        quantize(one_layer(np.ones((2, 2)), delay=delay + 1), "loihi2")
+
+
+def test_a_chip_without_synaptic_currents() -> None:
+    chip = replace(target("generic"), number_format=replace(GENERIC, synaptic_current=False))
+    quantize(one_layer([[0.1]]), chip)
+    with refused("SD202", "no synaptic current(.|\n)*--> p"):
+        quantize(one_layer([[0.1]], current_decay=0.5), chip)
+
+
 finite = st.integers(-64, 64).map(lambda n: n / 16)
 
 
@@ -331,6 +452,25 @@ def test_a_graded_input_is_multiplied_on_the_generic_core() -> None:
     assert scale_of(integer.population("p")) == pytest.approx(127 * 127 * 2)
 
 
+def test_a_graded_input_is_multiplied_on_loihi() -> None:
+    """Only constant input goes through the host: values that change meet ordinary weights."""
+    spec = InputSpec(name="in", kind="graded", shape=(3,), low=-1.0, high=1.0)
+    graph = one_layer([[0.5, -0.5, 0.126]], spec=spec, threshold=1.0)
+    integer, form = quantized(graph, "loihi2")
+    (projection,) = integer.projections
+    assert not integer.on_host(projection)
+    assert projection.exponent == 0
+    assert (projection.synapses.weight % 2 == 0).all()
+    assert 240 < projection.synapses.weight.max() <= form.weight_max
+    check_population(graph, integer, "p")
+    values = np.zeros((1, 4, 3))
+    values[0, 1] = [1.0, -0.25, 0.5]
+    trace = simulate(integer, Recording(values={"": values}), trace=True)
+    encoded = integer.inputs[0].encode(values)[0]
+    expected = encoded @ projection.synapses.weight.T << form.fraction_bits
+    assert trace.current["p"][0].tolist() == expected.tolist()
+
+
 def test_an_integrator_is_scaled_by_its_weights() -> None:
     graph = one_layer([[1.0], [-0.5]])
     sink = Integrator(decay=reals(0.0), bias=reals([0.25, -0.25]))
@@ -366,8 +506,6 @@ def test_quantizing_leaves_the_float_graph_alone() -> None:
     assert graph.number_format is None
 
 
-GRADED = InputSpec(name="in", kind="graded", shape=(1,))
-
 REFUSED: dict[str, tuple[Graph, str, str, str]] = {
     "thresholds per channel": (
         one_layer([[1.0], [1.0]], threshold=[0.5, 0.6]), "loihi2", "SD202", "p"
@@ -376,7 +514,6 @@ REFUSED: dict[str, tuple[Graph, str, str, str]] = {
         one_layer([[1.0]], reset=ResetSubtract(0.5)), "loihi2", "SD202", "p"
     ),
     "reset to a value": (one_layer([[1.0]], reset=ResetTo(-0.5)), "loihi2", "SD202", "p"),
-    "graded input": (one_layer([[1.0]], spec=GRADED), "loihi2", "SD202", "input in"),
     "impossible bias": (one_layer([[1.0]], bias=1e4), "loihi2", "SD203", "p"),
     "impossible bias, generic": (one_layer([[1.0]], bias=-1e30), "generic", "SD203", "p"),
     "a bias that leaves no weights": (one_layer([[1.0]], bias=1e9), "generic", "SD203", "p"),

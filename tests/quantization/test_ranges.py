@@ -31,7 +31,7 @@ from snn_deploy.quantization import Range, prove_ranges
 from snn_deploy.quantization.ranges import out_of_range, population_range
 from snn_deploy.sim import Trace, simulate
 from snn_deploy.sim.plan import Timing
-from snn_deploy.synapses import Conv2d, Dense, SumPool, Synapses, pooled_shape
+from snn_deploy.synapses import Conv2d, Dense, SumPool, Synapses, as_map, pooled_shape
 from tests.helpers.brute_force import stages_of
 from tests.helpers.graphs import FOREIGN, SMALL, Case, integer_cases, narrow_formats
 from tests.helpers.refusals import refused
@@ -165,7 +165,7 @@ def matrix(graph: Graph, projection: Projection) -> Array:
     synapses = projection.synapses
     if isinstance(synapses, Dense):
         return pooled @ weight.T
-    shape = graph.shape_of(projection.target)
+    seen, shape = as_map(seen), as_map(graph.shape_of(projection.target))
     connected = np.zeros((int(np.prod(seen)), int(np.prod(shape))), np.int64)
     per_group = weight.shape[0] // synapses.groups
     for out, y, x in np.ndindex(*shape):

@@ -1,0 +1,194 @@
+"""Plant wrong rules in the arithmetic, one at a time, and see that the tests notice each.
+
+    python -m tests.mutation.planted [NUMBER ...]
+
+Each rule is planted in a copy of the project; a part of the suite that needs neither torch nor Lava
+must fail on it. Ends with 1 if one goes unnoticed, or if a rule's place is no longer found.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Quick tests first: the first failure ends a run.
+TESTS = (
+    "tests/test_numerics.py",
+    "tests/golden",
+    "tests/test_timing.py",
+    "tests/test_lava_encoding.py",
+    "tests/test_lava_reader.py",
+    "tests/property",
+    "tests/test_lava_writer.py",
+    "tests/quantization/test_ranges.py",
+)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A wrong rule: where it stands, what is right, and what is planted."""
+
+    name: str
+    file: str
+    right: str
+    wrong: str
+
+
+NUMERICS = "snn_deploy/numerics.py"
+REFERENCE = "snn_deploy/sim/reference.py"
+KERNELS = "snn_deploy/sim/kernels.py"
+EVENT = "snn_deploy/sim/event.py"
+TIMING = "snn_deploy/sim/timing.py"
+PLAN = "snn_deploy/sim/plan.py"
+ENCODING = "exporters/lava/encoding.py"
+READER = "exporters/lava/reader.py"
+WRITER = "exporters/lava/writer.py"
+POOLING = "snn_deploy/mapping/pooling.py"
+RELAYS = "snn_deploy/mapping/relays.py"
+RANGES = "snn_deploy/quantization/ranges.py"
+
+FAULTS = (
+    Fault("decay floors", NUMERICS, "return np.where(value < 0, -product, product)",
+          "return value * decay >> bits"),
+    Fault("decay rounds to nearest", NUMERICS, "product = np.abs(value) * decay >> bits",
+          "product = np.abs(value) * decay + (1 << (bits - 1)) >> bits"),
+    Fault("floor truncates", NUMERICS, "return np.asarray(value * decay >> bits)",
+          "return np.asarray(np.fix(value * decay / 2**bits), np.int64)"),
+    Fault("shift leaves small values", NUMERICS,
+          "return np.where(left == value, value - np.sign(value), left)", "return left"),
+    Fault("wrap saturates", NUMERICS,
+          'return wrap(value, bits) if rule == "wrap" else wrap_once(value, bits)',
+          'return saturate(value, bits) if rule == "wrap" else wrap_once(value, bits)'),
+    Fault("wrap once wraps fully", NUMERICS,
+          "return np.where(value <= -half, value + 2 * half, turned)", "return wrap(value, bits)"),
+    Fault("upper edge turns", NUMERICS, "np.where(value > half,", "np.where(value >= half,"),
+    Fault("lower edge stays", NUMERICS, "np.where(value <= -half,", "np.where(value < -half,"),
+    Fault("saturation is not symmetric", NUMERICS, "np.clip(value, -largest, largest)",
+          "np.clip(value, -largest - 1, largest)"),
+    Fault(">= for >", NUMERICS, 'above = membrane - threshold - (comparator == ">")',
+          "above = membrane - threshold"),
+    Fault("one spike too many", NUMERICS, "np.clip(above // amount + 1, 0, most)",
+          "np.clip(above // amount + 1, 0, most + 1)"),
+    Fault("host rounds down", NUMERICS, "return (value + (1 << (bits - 1))) >> bits",
+          "return value >> bits"),
+    Fault("bias into the current", REFERENCE,
+          "            synaptic = arithmetic.limit_current(arriving)\n",
+          "            arriving = arriving + arithmetic.bias(neurons.bias)\n"
+          "            synaptic = arithmetic.limit_current(arriving)\n"),
+    Fault("current is reset by a spike", REFERENCE, "            current[name][:, step] = synaptic\n",
+          "            current[name][:, step] = np.where(fired > 0, 0, synaptic)\n"),
+    Fault("reset forgets the current", REFERENCE,
+          "if neurons.current_decay is not None and not silent:",
+          "if neurons.current_decay is not None and step:"),
+    Fault("threshold is not shifted", REFERENCE,
+          "neurons.threshold.astype(np.int64) << self.format.threshold_shift",
+          "neurons.threshold.astype(np.int64)"),
+    Fault("word does not wrap", REFERENCE, "word = numerics.wrap(current, self.format.word_bits)",
+          "word = current"),
+    Fault("sum does not wrap", REFERENCE, "total = numerics.wrap(total, projection.sum_bits)",
+          "total = total"),
+    Fault("exponent is forgotten", REFERENCE,
+          "total << (projection.exponent + self.format.fraction_bits)",
+          "total << self.format.fraction_bits"),
+    Fault("membrane wraps like the current", REFERENCE, "self.format.membrane_overflow,",
+          "self.format.current_overflow,"),
+    Fault("delay off by one", REFERENCE, "        then = step - delay\n",
+          "        then = step - delay - 1\n"),
+    Fault("delays of synapses off by one", REFERENCE, "source[:, step - value])",
+          "source[:, step - value + (value > 0)])"),
+    Fault("reset subtracts once", REFERENCE, "after - fired * neurons.reset.amount",
+          "after - (fired > 0) * neurons.reset.amount"),
+    Fault("kernel compares late", KERNELS, "if above > 0:", "if above >= 0:"),
+    Fault("kernel decays downward", KERNELS, "return -kept if value < 0 else kept", "return (value * decay) >> bits"),
+    Fault("kernel clears a step late", KERNELS, "before = 0 if cleared else", "before = 0 if step > 0 and resets[step - 1] else"),
+    Fault("kernel keeps the current over a reset", KERNELS, "if remembers and not cleared:", "if remembers:"),
+    Fault("kernel adds the bias unshifted", KERNELS, "(mantissa << bias_shift)", "mantissa"),
+    Fault("kernel's window is the first", KERNELS, "host[sample, windows[step], pixel, channel]", "host[sample, 0, pixel, channel]"),
+    Fault("kernel stops at int32", KERNELS, "value = (value << spare) >> spare\n", ""),
+    Fault("event forgets the order of axes", EVENT, "order = np.arange(weight.shape[1]).reshape(channels, height * width).T.reshape(-1)", "order = np.arange(weight.shape[1])"),
+    Fault("recurrence takes a hop more", TIMING, "own = projection.shortest_delay if joined else 0", "own = 0"),
+    Fault("delays count as hops", TIMING, "own = projection.shortest_delay if joined else 0", "own = projection.shortest_delay"),
+    Fault("inputs arrive at once", TIMING, "            return hop\n", "            return 0\n"),
+    Fault("resets ignore the stage", PLAN, "begin = timed.stages[name] if offset is None", "begin = 0 if offset is None"),
+    Fault("offset from the stage", PLAN, "offset + timed.index(name)", "offset + timed.stages[name]"),
+    Fault("window changes at zero", PLAN, "(time - begin) // interval", "time // interval"),
+    Fault("netx: one-sided minimum", ENCODING, "scale = 256 / -least", "scale = 255 / -least"),
+    Fault("netx: zero is excitatory", ENCODING, "mixed = least < 0 <= most", "mixed = least < 0 < most"),
+    Fault("netx: weights are not cut", ENCODING, "return sign * (magnitude >> cut << cut)", "return sign * magnitude"),
+    Fault("netx: delays per input first", READER, "if delay.shape == (rows,):", "if delay.shape == (rows,) and rows != columns:"),
+    Fault("netx: maps in C, H, W", READER, "np.ascontiguousarray(wrapped.transpose(2, 1, 0))", "wrapped.reshape(shape)"),
+    Fault("netx: biases do not wrap", READER, "wrapped = wrap(bias, _BIAS_BITS)", "wrapped = bias"),
+    Fault("netx: decay is what is kept", WRITER, '_parameter(4096 - neurons.decay, population, "decays")', '_parameter(neurons.decay, population, "decays")'),
+    Fault("pool: stride is not multiplied", POOLING, "window * conv.stride)", "np.array(conv.stride))"),
+    Fault("pool: dense windows overlap wrongly", POOLING, "+= pooled", "= pooled"),
+    Fault("relays skip a stage", RELAYS, "while behind < stage - number_format.hop_delay:", "while behind < stage - 2 * number_format.hop_delay:"),
+    Fault("ranges: the current has no memory", RANGES, "next_current_high = kept(current_high, neurons.current_decay) + arriving[1]", "next_current_high = arriving[1]"),
+)  # fmt: skip
+
+
+def planted(fault: Fault, folder: Path) -> None:
+    """A copy of the project in ``folder`` with one fault."""
+    package = folder / "snn_deploy"
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "snn_deploy", package, ignore=ignore)
+    for name in ("exporters", "hw_profiles"):  # as they are installed
+        shutil.copytree(ROOT / name, package / name, ignore=ignore)
+        (folder / name).symlink_to(package / name)
+    for name in ("tests", "examples", "benchmarks", "pyproject.toml"):
+        (folder / name).symlink_to(ROOT / name)
+    path = folder / fault.file
+    text = path.read_text()
+    if text.count(fault.right) < 1:
+        raise SystemExit(f"{fault.name}: its place in {fault.file} is not found")
+    path.write_text(text.replace(fault.right, fault.wrong, 1))
+
+
+def noticed(fault: Fault | None) -> tuple[bool, str]:
+    """Whether the tests fail on a fault, and their last line."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        planted(fault or Fault("none", NUMERICS, "import", "import"), folder)
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *TESTS],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": name, "NUMBA_CACHE_DIR": str(folder / "numba")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    lines = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return done.returncode == 1, (lines or done.stdout.splitlines() or [done.stderr])[-1]
+
+
+def main(numbers: list[int]) -> int:
+    """Plant all faults, or those of these numbers; the first run has none and must pass."""
+    fails, said = noticed(None)
+    if fails or "passed" not in said:
+        print(f"the tests do not pass as they are: {said}")
+        return 1
+    missed = 0
+    for number, fault in enumerate(FAULTS):
+        if numbers and number not in numbers:
+            continue
+        start = time.monotonic()
+        found, said = noticed(fault)
+        missed += not found
+        word = "noticed" if found else "MISSED "
+        print(
+            f"{number:3} {word} {time.monotonic() - start:5.0f} s  {fault.name}: {said[:90]}",
+            flush=True,
+        )
+    print(f"{missed} of {len(numbers or FAULTS)} planted faults were missed")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main([int(argument) for argument in sys.argv[1:]]))

@@ -149,7 +149,11 @@ def _projection(
             why=f"{int(record.events[projection.name].sum())} were carried out, {events} follow",
         )
     # the host sets a bias as it is: nothing is multiplied
-    handed_on = graph.on_host(projection) and hands_on(projection.synapses)
+    handed_on = (
+        graph.on_host(projection)
+        and (projection.pool, projection.exponent) == (None, 0)
+        and hands_on(projection.synapses)
+    )
     accumulates, products = events, 0
     if graph.carries_values(projection):
         times = record.samples

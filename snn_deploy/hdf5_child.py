@@ -37,7 +37,7 @@ def require_file(path: str) -> int:
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
         raise RefusedError("SD101", "not a file")
     with open(path, "rb"):  # says so if it is a folder, or not ours to read
-        return status.st_size
+        return int(status.st_size)
 
 
 def claimed(item: h5py.Dataset) -> int:

@@ -60,7 +60,8 @@ class Conv2d:
         """Shape of the target population for a (pooled) source."""
         out_channels, group_channels, *kernel = self.weight.shape
         if (
-            self.groups < 1
+            len(source) not in (1, 3)
+            or self.groups < 1
             or group_channels * self.groups != source[0]
             or out_channels % self.groups
         ):

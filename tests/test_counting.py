@@ -12,12 +12,20 @@ from numpy.typing import NDArray
 from torch.nn.functional import avg_pool2d, conv2d
 
 from snn_deploy.counting import FirstLayer, asgl, count
-from snn_deploy.graph import Graph, InputSpec, Integrator, Population, Projection
+from snn_deploy.graph import Graph, InputSpec, Integrator, Population, Projection, ResetSubtract
+from snn_deploy.numerics import NumberFormat
 from snn_deploy.packets import Recording
 from snn_deploy.sim import EngineName, Trace, simulate
-from snn_deploy.synapses import Conv2d, Dense, Shape, SumPool, Synapses
-from tests.helpers.graphs import GENERIC
-from tests.helpers.nets import integers, lif
+from snn_deploy.synapses import Conv2d, Dense, Shape, SumPool, Synapses, one_to_one
+from tests.helpers.graphs import GENERIC, LOIHI2
+from tests.helpers.nets import (
+    dense,
+    fed_with_spikes,
+    integers,
+    lif,
+    one_layer,
+    spike_input,
+)
 from tests.helpers.refusals import refused
 
 Kind = Literal["constant", "graded", "spikes"]
@@ -128,6 +136,50 @@ def test_multiply_accumulates(kind: Kind, first_layer: FirstLayer, times: int) -
     assert first.multiply_accumulates == times * pairs(graph, graph.projections[0]).sum()
     assert type(first.multiply_accumulates) is int
     assert not any(p.multiply_accumulates for p in others)
+
+
+@pytest.mark.parametrize(
+    ("number_format", "change", "products"),
+    [
+        (LOIHI2, {}, 0),
+        (GENERIC, {}, 8),  # this chip multiplies, if only by one
+        (LOIHI2, {"exponent": -1}, 8),
+        (LOIHI2, {"pool": SumPool((1, 1), (1, 1))}, 8),
+        (LOIHI2, {"synapses": one_to_one((2, 2, 2), 2)}, 8),
+    ],
+)
+def test_a_bias_that_the_host_hands_on_is_no_product(
+    number_format: NumberFormat, change: dict[str, Any], products: int
+) -> None:
+    spec = InputSpec(name="in", kind="constant", shape=(2, 2, 2), high=9.0, scale=1.0)
+    plain = one_layer(one_to_one((2, 2, 2)), spec, number_format=number_format)
+    graph = replace(plain, projections=(replace(plain.projections[0], **change),))
+    values = Recording(values={"": np.full((1, 2, 2, 2), 3)})
+    record = simulate(graph, values, steps=STEPS).record
+    (found,) = count(graph, record, asgl()).projections
+    assert (found.multiply_accumulates, found.twin) == (products, products)
+
+
+def test_several_spikes_are_several_accumulates() -> None:
+    """A membrane of 350 fires three times at 100, and each spike goes to both targets."""
+    neurons = lif(threshold=100, reset=ResetSubtract(100))
+    form = replace(GENERIC, fraction_bits=0)
+    graph = one_layer(Dense(integers([[350]])), spike_input(1), neurons, number_format=form)
+    (several,) = graph.populations
+    sink = Integrator(decay=integers(0), bias=integers(0))
+    graph = replace(
+        graph,
+        populations=(
+            replace(several, max_spikes=9),
+            Population(name="out", shape=(2,), neurons=sink, scale=1.0),
+        ),
+        projections=(*graph.projections, dense("p", "out", 2, 1)),
+        outputs=("out",),
+    )
+    record = fed_with_spikes(graph, np.ones((1, 1, 1))).run("event").record
+    counts = count(graph, record, asgl())
+    assert [p.accumulates for p in counts.projections] == [1, 6]
+    assert [p.spikes for p in counts.populations] == [3, 0]
 
 
 def test_twin_pools_first() -> None:

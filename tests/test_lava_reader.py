@@ -178,6 +178,24 @@ REFUSED: dict[str, tuple[list[Layer], str, str, str]] = {
     "conv weights of three axes": (
         images(weight=KERNEL[..., 0]), "SD204", "layer 1 (conv)", "(3, 2, 2)",
     ),
+    "conv weights of one axis": (
+        images(weight=KERNEL.reshape(-1)),
+        "SD204",
+        "layer 1 (conv)",
+        "(24,)",
+    ),
+    "conv kernel beyond 8 bits": (
+        [IMAGE | {"shape": (1, 128, 1)}, conv(np.full((1, 1, 128, 1), 2), (128, 1))],
+        "SD204",
+        "layer 1 (conv)",
+        "a kernel of (128, 1)",
+    ),
+    "conv sums beyond 32 bits": (
+        [IMAGE | {"shape": (1, 1, 2)}, conv(np.array([[[[1 << 30, -(1 << 30)]]]]), (1, 2))],
+        "SD204",
+        "layer 1 (conv)",
+        "sums of up to 2147483648",
+    ),
     "conv weights of five axes": (
         images(weight=np.stack([KERNEL] * 2, -1)), "SD204", "layer 1 (conv)", "(3, 2, 2, 2, 2)",
     ),
@@ -429,6 +447,7 @@ def test_members_of_the_wrong_kind_are_refused(
         ([dense_layer()], {"input_bits": -1}, "SD104", "0 to 31, not -1"),
         ([dense_layer()], {"input_bits": 32}, "SD104", "0 to 31, not 32"),
         ([neurons_only((2,))], {"input_bits": 8}, "SD104", "driven by biases"),
+        ([dense([[1, -1]], delay=1)], {"input_bits": 24}, "SD204", "graded input through delays"),
         ([conv_layer()], {"input_shape": (40,)}, "SD204", "a vector of 40"),
         ([conv_layer()], {"input_shape": (3, 4, 5)}, "SD204", "source of shape (3, 4, 5)"),
         (images(), {"input_shape": (2, 5, 4)}, "SD104", "(2, 4, 5), not (2, 5, 4)"),
@@ -677,8 +696,17 @@ def test_weights_of_a_convolution_are_not_clipped(tmp_path: Path) -> None:
     (projection,) = found.graph.projections
     assert projection.synapses.weight.tolist() == [[[[1 << 22, -(1 << 22) - 1]]], [[[0, -3]]]]
     assert projection.sum_bits == 24
+    assert found.notes == ()
     less = weight - [[[[0, -2]]], [[[0, 0]]]]  # sums below 2^23
     assert opened(tmp_path, image, conv(less, (1, 2))).graph.projections[0].sum_bits is None
+
+
+def test_sums_of_a_convolution_that_float32_rounds_are_told(tmp_path: Path) -> None:
+    image = IMAGE | {"shape": (1, 1, 1)}
+    found = opened(tmp_path, image, conv(np.full((1, 1, 1, 1), 1 << 24), (1, 1)))
+    assert found.graph.projections[0].sum_bits == 24
+    (note,) = found.notes
+    assert note.startswith("layer 1 (conv): sums may reach 16777216: exact in Lava without PyTorch")
 
 
 def test_sums_of_shifted_weights_end_at_32_bits(tmp_path: Path) -> None:

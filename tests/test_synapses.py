@@ -47,12 +47,21 @@ def test_convolution_shape(
     assert synapses.target_shape((4, *size)) == (6, *out)
 
 
+def test_a_convolution_over_a_vector_makes_a_vector() -> None:
+    assert Conv2d(ones(6, 2, 1, 1), groups=2).target_shape((4,)) == (6,)
+    assert Conv2d(ones(6, 4, 3, 5), (2, 3), (1, 2)).target_shape((4,)) == (6,)
+    weight = ones(6, 2, 1, 1)
+    assert fan_out(Conv2d(weight, groups=2), None, (4,)).tolist() == [3, 3, 3, 3]
+
+
 @pytest.mark.parametrize(
     ("synapses", "source", "text"),
     [
         (Dense(ones(3, 4)), (5,), "do not fit a source"),
         (Dense(ones(3, 4)), (1, 2, 3), "do not fit a source"),
-        (Conv2d(ones(3, 2, 1, 1)), (2,), "do not fit a source"),
+        (Conv2d(ones(3, 2, 1, 1)), (3,), "do not fit a source"),
+        (Conv2d(ones(3, 2, 2, 1)), (2,), "kernel .* does not fit"),
+        (Conv2d(ones(3, 2, 1, 1), padding=(1, 0)), (2,), r"makes a map of \(3, 1\) of a vector"),
         (Conv2d(ones(3, 2, 1, 1)), (2, 5), "do not fit a source"),
         (Conv2d(ones(3, 2, 1, 1)), (3, 5, 5), "do not fit a source"),
         (Conv2d(ones(3, 2, 1, 1), groups=2), (4, 5, 5), "do not fit a source"),

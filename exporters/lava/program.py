@@ -297,13 +297,16 @@ class Program:
 
 
 def _dense_of(synapses: Conv2d, channels: int) -> NDArray[np.int64]:
-    """The matrix of a convolution over a vector."""
+    """The matrix of a convolution over a vector: of the weights that lie on its one pixel."""
     out, per_group = synapses.weight.shape[:2]
-    middle_y, middle_x = ((k - 1) // 2 for k in synapses.weight.shape[2:])
     matrix = np.zeros((out, channels), np.int64)
+    steps = [divmod(p, d) for p, d in zip(synapses.padding, synapses.dilation, strict=True)]
+    (y, rest_y), (x, rest_x) = steps
+    if rest_y or rest_x or y >= synapses.weight.shape[2] or x >= synapses.weight.shape[3]:
+        return matrix  # all lie on the padding
     rows = out // synapses.groups
     for group in range(synapses.groups):
         columns = slice(group * per_group, (group + 1) * per_group)
         part = slice(group * rows, (group + 1) * rows)
-        matrix[part, columns] = synapses.weight[part, :, middle_y, middle_x]
+        matrix[part, columns] = synapses.weight[part, :, y, x]
     return matrix

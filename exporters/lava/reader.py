@@ -186,10 +186,10 @@ class _Builder:
             raise layer.refuse("`weight` is missing", code="SD401")
         if weight.ndim == 5 and weight.shape[4] == 1:
             weight = weight[..., 0]
-        if max(weight.shape[2:4]) > MOST_8_BITS:
-            raise layer.refuse(f"a kernel of {weight.shape[2:4]}", why="Lava keeps it in 8 bits")
         if weight.ndim != 4:
             raise layer.refuse(f"weights of shape {weight.shape}: (O, I/groups, kH, kW) is needed")
+        if max(weight.shape[2:]) > MOST_8_BITS:
+            raise layer.refuse(f"a kernel of {weight.shape[2:]}", why="Lava keeps it in 8 bits")
         if not layer.has_neuron:
             raise layer.refuse("`neuron` is missing", why="netx needs it", code="SD401")
         seen = self.populations[-1].shape if self.populations else self.image

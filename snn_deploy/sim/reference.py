@@ -147,7 +147,7 @@ def largest_sum(projection: Projection, value: int) -> int:
     """No synaptic sum over integers up to ``value`` can exceed this magnitude."""
     weight, pool = projection.synapses.weight, projection.pool
     summed = weight[0].size * (1 if pool is None else pool.kernel[0] * pool.kernel[1])
-    return value * int(np.abs(weight.astype(np.int64)).max(initial=0)) * summed
+    return int(value * int(np.abs(weight.astype(np.int64)).max(initial=0)) * summed)
 
 
 def _convolve(synapses: Conv2d, weight: Array, values: Array) -> Array:

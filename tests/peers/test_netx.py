@@ -19,7 +19,7 @@ from snn_deploy.sim import EngineName, Trace, simulate_stream
 from snn_deploy.sim.timing import pipelined, repeatable
 from tests.helpers.lava import RANDOM_NETS, Lava, read
 from tests.helpers.numbers import Array
-from tests.peers.random_graphs import chain, network
+from tests.helpers.random_graphs import chain, network
 from tests.peers.random_netx import Builder
 
 ENGINES: tuple[EngineName, ...] = ("reference", "event")

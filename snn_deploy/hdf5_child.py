@@ -43,7 +43,7 @@ def require_file(path: str) -> int:
 def claimed(item: h5py.Dataset) -> int:
     """Bytes that reading a dataset may take, as the file says: all of it, or one of its chunks."""
     extents = [shape for shape in (item.shape, item.chunks) if shape is not None]
-    return item.dtype.itemsize * max((math.prod(map(int, e)) for e in extents), default=0)
+    return int(item.dtype.itemsize) * max((math.prod(map(int, e)) for e in extents), default=0)
 
 
 def walk(

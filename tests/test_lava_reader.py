@@ -628,8 +628,8 @@ def test_delays(weight: Array, delay: Any, expected: Any, tmp_path: Path) -> Non
 
 
 def test_delays_end_at_62(tmp_path: Path) -> None:
-    found = opened(tmp_path, dense_layer(delay=[62, 63, 1000]))
-    assert np.asarray(found.graph.projections[0].delay).tolist() == [[62], [62], [62]]
+    found = opened(tmp_path, dense_layer(delay=[62, 63, 0]))
+    assert np.asarray(found.graph.projections[0].delay).tolist() == [[62], [62], [0]]
     assert found.notes == ("layer 0 (dense): delays above 62 act as 62",)
 
 

@@ -203,6 +203,8 @@ def _write_layers(file: h5py.File, said: Chain) -> None:
         if isinstance(forward.synapses, Conv2d):
             if len(population.shape) == 1:
                 raise _unsaid("a convolution over a vector", forward.name)
+            if name in incoming:
+                raise _unsaid("recurrent synapses behind a convolution", incoming[name].name)
             layers.append(_convolution(population, forward, forward.synapses))
         else:
             if len(graph.shape_of(forward.source)) == 3:

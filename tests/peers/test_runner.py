@@ -236,8 +236,12 @@ def test_a_timeout_ends_everything(lava: Lava) -> None:
 def test_nothing_outlives_the_runner(lava: Lava, number: signal.Signals) -> None:
     program = hanging_program(lava)
     files = (program, lava.folder / "in.npz", lava.folder / "out.npz")
+    scratch = lava.folder / "scratch"
+    scratch.mkdir()
     runner = subprocess.Popen(
-        lava.command("program", *files, "--steps", 1), stderr=subprocess.DEVNULL
+        lava.command("program", *files, "--steps", 1),
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(scratch)},
     )
     deadline = time.monotonic() + 60
     while not (lava.folder / "pids").exists():
@@ -246,6 +250,7 @@ def test_nothing_outlives_the_runner(lava: Lava, number: signal.Signals) -> None
     os.kill(runner.pid, number)
     assert runner.wait(30) != 0
     wait_until_gone([int(pid) for pid in (lava.folder / "pids").read_text().split()])
+    assert not list(scratch.iterdir())
 
 
 def test_a_batch_goes_on_after_a_failure(lava: Lava) -> None:

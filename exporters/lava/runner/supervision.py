@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -73,7 +74,7 @@ def _in_child(work: Work, folder: Path, sender: Connection, lifeline: tuple[int,
     os.setpgid(0, 0)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.close(lifeline[1])
-    threading.Thread(target=_end_with, args=(lifeline[0],), daemon=True).start()
+    threading.Thread(target=_end_with, args=(lifeline[0], folder), daemon=True).start()
     _silence()
     # Whatever makes temporary files makes them where they are removed.
     tempfile.tempdir = str(folder)
@@ -97,9 +98,10 @@ def _silence() -> None:
         os.dup2(nowhere, stream)
 
 
-def _end_with(lifeline: int) -> None:
+def _end_with(lifeline: int, folder: Path) -> None:
     """End this process group when the other end of the pipe is closed: its owner has ended."""
     os.read(lifeline, 1)
+    shutil.rmtree(folder, ignore_errors=True)
     os.killpg(0, signal.SIGTERM)
 
 

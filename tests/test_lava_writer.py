@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from snn_deploy.exporters import Opened
-from snn_deploy.exporters.lava import writer
+from snn_deploy.exporters.lava import PROGRAM, exporter, writer
 from snn_deploy.exporters.lava.program import Program
 from snn_deploy.exporters.lava.reader import read
 from snn_deploy.exporters.lava.writer import chain as to_chain
@@ -745,3 +745,23 @@ def test_what_a_program_cannot_do(
         Program(make())
     assert (caught.value.code, caught.value.where) == (code, where)
     assert text in caught.value.message
+
+
+def test_what_netx_would_change_becomes_a_program(tmp_path: Path) -> None:
+    """A matrix of one sign whose least weight is a power of two acts otherwise in netx."""
+    weights = Dense(integers([[-64, -2]]))
+    graph = Graph(
+        inputs=(spike_input(2),),
+        populations=(population("p", 1),),
+        projections=(Projection(source="in", target="p", synapses=weights),),
+        outputs=("p",),
+        timesteps=4,
+        number_format=LOIHI2,
+    )
+    with refused("SD204", "would change these weights"):
+        write(graph, tmp_path / "a.net")
+    written = exporter.export(graph, tmp_path)
+    assert written.files == (PROGRAM, "model_lava.npz")
+    assert written.facts["form"] == "program"
+    assert "-64 acts as -62" in written.facts["why"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(written.files)

@@ -29,7 +29,7 @@ class LavaExporter:
             SD203, SD204 or SD207 for what neither can say.
         """
         try:
-            said = writer.chain(graph)
+            said = writer.write(graph, folder / NET)
         except SnnDeployError as error:
             if error.code != "SD204":
                 raise
@@ -39,7 +39,6 @@ class LavaExporter:
             why = f"{error.where}: {error.message}"
             facts: dict[str, Any] = {"form": "program", "why": why, "relays": made.relays}
             return Written(files, facts | _facts(made.graph, graph))
-        writer.write(graph, folder / NET)
         bits = said.input_bits
         facts = {"form": "netx", "layers": said.names, "input_message_bits": bits}
         return Written((NET,), facts | _facts(said.graph, graph))

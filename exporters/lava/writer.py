@@ -21,7 +21,7 @@ from snn_deploy.exporters.lava.reader import read, simulator_format
 
 from snn_deploy import checks
 from snn_deploy.errors import SnnDeployError
-from snn_deploy.graph import LIF, Graph, Population, Projection, ResetTo
+from snn_deploy.graph import LIF, Graph, Population, Projection
 from snn_deploy.mapping import HostLayer, accumulate_readout, fold_pools, split_host
 from snn_deploy.numerics import NumberFormat
 from snn_deploy.packets import cannot_write, require_writable, write_atomically
@@ -106,14 +106,6 @@ def lower(graph: Graph) -> tuple[Graph, HostLayer | None]:
     checks.check_integer(graph)
     require_lava_arithmetic(graph.number_format)
     prove_ranges(graph)
-    for population in graph.populations:
-        neurons = population.neurons
-        if isinstance(neurons, LIF) and not (
-            isinstance(neurons.reset, ResetTo) and neurons.reset.value == 0
-        ):
-            raise _unsaid("a reset other than to zero", population.name)
-        if population.max_spikes > 1:
-            raise _unsaid("several spikes per timestep", population.name)
     lowered = fold_pools(graph)
     checks.check_integer(lowered)
     return split_host(accumulate_readout(lowered))
@@ -146,8 +138,8 @@ def require_lava_arithmetic(number_format: NumberFormat | None) -> None:
         raise _unsaid(f"arithmetic other than Loihi's (`{differing[0]}` differs)", "number format")
 
 
-def write(graph: Graph, path: Path) -> None:
-    """Write a ``.net`` file; the same graph gives the same bytes.
+def write(graph: Graph, path: Path) -> Chain:
+    """Write a ``.net`` file, and return what it says; the same graph gives the same bytes.
 
     Raises
     ------
@@ -172,6 +164,7 @@ def write(graph: Graph, path: Path) -> None:
                 fix="this is a fault of snn-deploy: please report it",
             )
         os.replace(trial, path)
+        return said
     except OSError as error:
         raise cannot_write(path, error) from None
     finally:

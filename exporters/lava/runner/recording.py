@@ -47,7 +47,7 @@ def record(
     run_configs = importlib.import_module("lava.magma.core.run_configs")
     files = [folder / f"recorded_{number}.npy" for number in range(len(populations))]
     for path, neurons in zip(files, populations.values(), strict=True):
-        _create(path, (3, steps, *neurons.u.shape))
+        _create(path, (3, steps, *map(int, neurons.u.shape)))
         probe.Probe(neurons, str(path))  # connected, it runs and lives with what it is connected to
 
     start = time.perf_counter()

@@ -18,6 +18,11 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 
+def _plain(shape: Any) -> tuple[int, ...]:
+    """A shape of plain integers: a file may say its shapes in types that Lava's ports fail on."""
+    return tuple(int(extent) for extent in shape)
+
+
 class Probe(AbstractProcess):
     """Records spikes, current and membrane of a LIF-like process.
 
@@ -29,9 +34,9 @@ class Probe(AbstractProcess):
 
     def __init__(self, neurons: Any, path: str) -> None:
         super().__init__(path=path)
-        self.spikes = InPort(shape=neurons.s_out.shape)
-        self.current = RefPort(shape=neurons.u.shape)
-        self.membrane = RefPort(shape=neurons.v.shape)
+        self.spikes = InPort(shape=_plain(neurons.s_out.shape))
+        self.current = RefPort(shape=_plain(neurons.u.shape))
+        self.membrane = RefPort(shape=_plain(neurons.v.shape))
         neurons.s_out.connect(self.spikes)
         self.current.connect_var(neurons.u)
         self.membrane.connect_var(neurons.v)
@@ -77,7 +82,7 @@ class BiasWriter(AbstractProcess):
 
     def __init__(self, bias: Any, path: str, window: int) -> None:
         super().__init__(path=path, window=window)
-        self.bias = RefPort(shape=bias.shape)
+        self.bias = RefPort(shape=_plain(bias.shape))
         self.bias.connect_var(bias)
 
 

@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 FOLDERS := $(shell find snn_deploy exporters hw_profiles -type d -not -name __pycache__)
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q install -c constraints.txt
 
-.PHONY: demo test peers peers-full lint bench clean
+.PHONY: demo test peers peers-full mutants lint bench clean
 
 # The demo needs the training extra, the tests a few packages more; each has its own stamp.
 $(VENV)/bin/python:
@@ -50,7 +50,11 @@ PEERS_PYTHON ?= python3.11
 	  && touch $@
 
 peers: $(VENV)/.test .peers/lava/.made
-	SNN_DEPLOY_LAVA_PYTHON=$(CURDIR)/.peers/lava/bin/python $(BIN)/python -m pytest tests/peers -n 2
+	SNN_DEPLOY_LAVA_PYTHON=$(CURDIR)/.peers/lava/bin/python $(BIN)/python -m pytest tests/peers -n 2 -rP
+
+# Plants wrong rules in copies of the project; takes half an hour.
+mutants: $(VENV)/.test
+	$(BIN)/python -m tests.mutation.planted
 
 peers-full: export SNN_DEPLOY_PEER_NETS := 200
 peers-full: peers

@@ -164,11 +164,11 @@ def write(graph: Graph, path: Path) -> Chain:
                 fix="this is a fault of snn-deploy: please report it",
             )
         os.replace(trial, path)
-        return said
     except OSError as error:
         raise cannot_write(path, error) from None
     finally:
         trial.unlink(missing_ok=True)
+    return said
 
 
 def _unsaid(what: str, where: str) -> SnnDeployError:

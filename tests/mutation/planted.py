@@ -113,7 +113,7 @@ FAULTS = (
     Fault("kernel keeps the current over a reset", KERNELS, "if remembers and not cleared:", "if remembers:"),
     Fault("kernel adds the bias unshifted", KERNELS, "(mantissa << bias_shift)", "mantissa"),
     Fault("kernel's window is the first", KERNELS, "host[sample, windows[step], pixel, channel]", "host[sample, 0, pixel, channel]"),
-    Fault("kernel stops at int32", KERNELS, "value = (value << spare) >> spare\n", ""),
+    Fault("kernel stops at int32", KERNELS, "value = (value << spare) >> spare\n", "value = value\n"),
     Fault("event forgets the order of axes", EVENT, "order = np.arange(weight.shape[1]).reshape(channels, height * width).T.reshape(-1)", "order = np.arange(weight.shape[1])"),
     Fault("recurrence takes a hop more", TIMING, "own = projection.shortest_delay if joined else 0", "own = 0"),
     Fault("delays count as hops", TIMING, "own = projection.shortest_delay if joined else 0", "own = projection.shortest_delay"),

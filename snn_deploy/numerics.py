@@ -4,6 +4,7 @@ Every engine, exporter and generated program restates these few rules and is tes
 Arrays are int64 unless said otherwise, so that no rule here can overflow on the widths a
 :class:`NumberFormat` may declare (membranes up to 32 bits, decays up to 12). Only a synaptic sum of
 foreign 32-bit weights may turn over in int64, which changes none of the lower bits that are kept.
+Words of 64 bits under ``wrap_once`` are for proved graphs: there a current could grow past int64.
 """
 
 from __future__ import annotations

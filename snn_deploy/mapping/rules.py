@@ -1,7 +1,7 @@
 """Design rules: what a chip does not take although its simulator does, each with a code and a mend.
 
-The limits are those of the target's number format (for Loihi: as lava-dl 0.6.0 and lava-nc 0.10.0 say); the
-rules look at a graph of whatever origin and say all that they find, instead of raising.
+The limits are those of the target's number format (for Loihi: as lava-dl 0.6.0 and lava-nc 0.10.0
+say); the rules look at a graph of whatever origin and say all that they find, instead of raising.
 """
 
 from __future__ import annotations

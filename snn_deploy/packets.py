@@ -7,6 +7,7 @@ time, or [N, T, ...]), and optionally ``labels`` [N]. Graphs with several inputs
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 import zipfile
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.lib import format as npy
@@ -204,10 +205,26 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         stream.write(content)
 
 
+def _save_npz(stream: IO[bytes], arrays: dict[str, Array]) -> None:
+    for name, array in arrays.items():
+        if np.asarray(array).dtype.hasobject:
+            raise TypeError(f"{name} holds objects")
+    # numpy's own switch against pickles is younger than the oldest numpy that is supported, which
+    # would write it as an array
+    np.savez_compressed(stream, **cast(Any, arrays))
+
+
+def npz_bytes(arrays: dict[str, Array]) -> bytes:
+    """A compressed ``.npz`` file in memory; the same arrays give the same bytes."""
+    content = io.BytesIO()
+    _save_npz(content, arrays)
+    return content.getvalue()
+
+
 def write_npz(path: str | os.PathLike[str], arrays: dict[str, Array]) -> None:
     """Write a compressed ``.npz``, whole or not at all; the same arrays give the same bytes."""
     with atomic_file(path) as stream:
-        np.savez_compressed(stream, allow_pickle=False, **arrays)
+        _save_npz(stream, arrays)
 
 
 def require_writable(path: str | os.PathLike[str]) -> None:

@@ -269,3 +269,12 @@ def test_unwritable_folder(tmp_path: Path) -> None:
         assert not list(folder.iterdir())
     else:
         pytest.skip("this user may write to every folder")
+
+
+def test_an_npz_holds_what_it_is_given_and_no_objects(tmp_path: Path) -> None:
+    write_npz(tmp_path / "a.npz", {"x": np.arange(3)})
+    with np.load(tmp_path / "a.npz") as file:
+        assert file.files == ["x"]
+    with pytest.raises(TypeError, match="objects"):
+        write_npz(tmp_path / "b.npz", {"x": np.array([{}])})
+    assert not (tmp_path / "b.npz").exists()

@@ -19,7 +19,7 @@ from snn_deploy.exporters.lava import NET, PROGRAM, program, writer
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import Graph
 from snn_deploy.mapping import HostLayer
-from snn_deploy.packets import Recording, read_npz
+from snn_deploy.packets import Recording, read_npz, write_npz
 from snn_deploy.sim import simulate
 from snn_deploy.sim.plan import steps_of, with_sample_axis
 from snn_deploy.sim.timing import Schedule, pipelined, repeatable
@@ -176,8 +176,7 @@ def _run(
     kind = "program" if form.path.suffix == ".py" else "net"
     with tempfile.TemporaryDirectory(prefix="snn-deploy-") as scratch:
         into, out = Path(scratch) / "in.npz", Path(scratch) / "out.npz"
-        with into.open("wb") as stream_in:
-            np.savez(stream_in, allow_pickle=False, **{key: fed})
+        write_npz(into, {key: fed})
         command = [python, RUNNER, kind, form.path.resolve(), into, out, *options]
         command += ["--timeout", _SECONDS_PER_RUN]
         try:

@@ -7,7 +7,6 @@ window of timesteps is what the zero-delay graph does.
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from snn_deploy.exporters.lava.writer import (
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import LIF, Graph, Population, Projection
 from snn_deploy.mapping import insert_relays
-from snn_deploy.packets import write_atomically
+from snn_deploy.packets import npz_bytes, write_atomically
 from snn_deploy.sim.timing import Schedule, pipelined
 from snn_deploy.synapses import Conv2d
 
@@ -162,9 +161,7 @@ class Program:
 
     def arrays(self) -> bytes:
         """The weights and parameters, as an ``.npz`` file."""
-        content = io.BytesIO()
-        np.savez_compressed(content, allow_pickle=False, **self._stored)
-        return content.getvalue()
+        return npz_bytes(self._stored)
 
     def _keep(self, value: Array) -> str:
         """Store an array; returns the expression that loads it."""

@@ -218,7 +218,7 @@ def _manifest(
             for p in graph.projections
         ],
         "proof": {"freeze": proof, "ranges": {k: asdict(v) for k, v in ranges.items()}},
-        "recorded": {"source": source, "samples": _samples(example)},
+        "recorded": {"source": source, "samples": example.samples},
         "energy_rows": {name: asdict(row) for name, row in chip.energy.items()},
     }  # fmt: skip
 
@@ -230,10 +230,6 @@ def _timing(graph: Graph) -> dict[str, Any]:
     except SnnDeployError as error:
         return {"refused": error.message}
     return {"latency": schedule.latency, "stages": schedule.stages}
-
-
-def _samples(recording: Recording) -> int:
-    return len(next(iter([*recording.values.values(), *recording.spikes.values()])))
 
 
 def _describe_population(graph: Graph, name: str, ranges: dict[str, Range]) -> dict[str, Any]:
@@ -429,7 +425,7 @@ def replay_recorded(artefact: Artefact) -> Replay:
                     where=str(path),
                 )
         spikes = sum(int(s.sum()) for s in trace.spikes.values())
-    return Replay(_samples(recording), spikes, engines, _replay_stream(artefact, recording))
+    return Replay(recording.samples, spikes, engines, _replay_stream(artefact, recording))
 
 
 def _replay_stream(artefact: Artefact, recording: Recording) -> int | None:

@@ -44,6 +44,11 @@ class Recording:
     values: dict[str, Array] = field(default_factory=dict)
     labels: NDArray[np.int64] | None = None
 
+    @property
+    def samples(self) -> int:
+        """Number of samples; arrays must have a sample axis."""
+        return len(next(iter([*self.values.values(), *self.spikes.values()])))
+
     def head(self, samples: int) -> Recording:
         """The first samples only."""
         return self.part(0, samples)

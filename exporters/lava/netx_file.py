@@ -23,6 +23,12 @@ Array = NDArray[Any]
 _LAYERS = ("input", "conv", "dense", "dense_rec", "flatten")
 _NOT_IMPLEMENTED = ("pool", "average", "concat", "convT", "unpool")
 
+# Decays are out of 4096; the longest delay of netx and Loihi 2, in timesteps.
+WHOLE = 4096
+DELAY_MAX = 62
+# The largest threshold of 17 bits, for neurons that shall not fire; a membrane has 63 values beyond
+# it. Of 131072, netx' default, it has none.
+NEVER_FIRES = (1 << 17) - 1
 # Lava keeps strides, paddings, dilations, groups and kernel sizes in int8.
 MOST_8_BITS = 127
 _INT32 = (-(1 << 31), (1 << 31) - 1)

@@ -94,7 +94,7 @@ def verify_in_lava(
     form = _form(folder, graph)
     given = with_sample_axis(graph, recording)
     steps = steps_of(graph, given, None)
-    samples = len(next(iter([*given.spikes.values(), *given.values.values()])))
+    samples = given.samples
     schedule = pipelined(form.graph)
     try:
         repeatable(form.graph)
@@ -104,12 +104,12 @@ def verify_in_lava(
     differing = dict.fromkeys(form.names, 0)
     values, versions = 0, {}
     for start in range(0, samples, at_once):
-        part = given.part(start, min(start + at_once, samples))
+        inputs = _inputs(form, given.part(start, min(start + at_once, samples)))
         stream = at_once > 1
-        recorded = _run(python, form, schedule, part, steps, stream)
+        recorded = _run(python, form, schedule, inputs, steps, stream)
         versions = json.loads(str(recorded["meta"]))["versions"]
         for name, (differ, compared) in _compare(
-            form, schedule, part, recorded, steps, stream
+            form, schedule, inputs, recorded, steps, stream
         ).items():
             differing[name] += differ
             values += compared
@@ -154,11 +154,11 @@ def _inputs(form: _Form, part: Recording) -> Recording:
 
 
 def _run(
-    python: str, form: _Form, schedule: Schedule, part: Recording, steps: int, stream: bool
+    python: str, form: _Form, schedule: Schedule, inputs: Recording, steps: int, stream: bool
 ) -> dict[str, Array]:
     """One run of Lava; returns what its populations did in raw timesteps."""
     (spec,) = form.graph.inputs
-    inputs = with_sample_axis(form.graph, _inputs(form, part))
+    inputs = with_sample_axis(form.graph, inputs)
     held = inputs.spikes if spec.kind == "spikes" else inputs.values
     fed = spec.encode(held[spec.name]).astype(np.int32)
     length = len(fed) * steps + schedule.latency
@@ -201,14 +201,13 @@ def _run(
 def _compare(
     form: _Form,
     schedule: Schedule,
-    part: Recording,
+    inputs: Recording,
     recorded: dict[str, Array],
     steps: int,
     stream: bool,
 ) -> dict[str, tuple[int, int]]:
     """Per population: values that differ, and values compared."""
     length = len(recorded[f"{next(iter(form.names.values()))}.spikes"])
-    inputs = _inputs(form, part)
     if stream:
         trace = simulate(form.graph, inputs, steps=steps, trace=True)
     else:

@@ -12,23 +12,22 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from snn_deploy.exporters.lava.netx_file import DELAY_MAX
 from snn_deploy.exporters.lava.writer import (
-    NEVER_FIRES,
+    lava_parameters,
     lower,
     require_silent_readouts,
     require_small_geometry,
 )
 
 from snn_deploy.errors import SnnDeployError
-from snn_deploy.graph import LIF, Graph, Population, Projection
+from snn_deploy.graph import Graph, Population, Projection
 from snn_deploy.mapping import insert_relays
 from snn_deploy.packets import npz_bytes, write_atomically
 from snn_deploy.sim.timing import Schedule, pipelined
 from snn_deploy.synapses import Conv2d
 
 Array = NDArray[Any]
-
-_DELAY_MAX = 62
 
 _HEADER = '''\
 """{title}
@@ -182,16 +181,12 @@ class Program:
         return lines
 
     def _population(self, population: Population) -> str:
-        neurons = population.neurons
-        threshold: Array = np.array(NEVER_FIRES)
-        if isinstance(neurons, LIF):
-            threshold = neurons.threshold
-        memory = np.zeros((), np.int64) if neurons.current_decay is None else neurons.current_decay
+        current_decay, decay, threshold = lava_parameters(population)
         parameters = {
-            "du": self._parameter(4095 - memory, population),
-            "dv": self._parameter(4096 - neurons.decay, population),
+            "du": self._parameter(current_decay - 1, population),  # Lava adds one
+            "dv": self._parameter(decay, population),
             "vth": self._parameter(threshold, population),
-            "bias_mant": self._parameter(neurons.bias, population),
+            "bias_mant": self._parameter(population.neurons.bias, population),
         }
         if self.host is not None and self.host.population == population.name:
             (spec,) = (i for i in self.graph.inputs if i.kind == "constant")
@@ -272,11 +267,11 @@ class Program:
         delayed = ""
         kind = "Dense"  # of nine bits, sign included: eight would cut odd weights
         if delay.any():
-            if delay.max() > _DELAY_MAX:
+            if delay.max() > DELAY_MAX:
                 raise SnnDeployError(
                     "SD204",
                     f"a spike would have to wait {delay.max()} timesteps, Lava's delays end at "
-                    f"{_DELAY_MAX}",
+                    f"{DELAY_MAX}",
                     where=projection.name,
                 )
             full = np.broadcast_to(delay, weight.shape)[:, order].astype(np.int64)

@@ -16,7 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from snn_deploy.exporters import Opened
 from snn_deploy.exporters.lava.encoding import effective_weights
-from snn_deploy.exporters.lava.netx_file import MOST_8_BITS, Layer, read_layers
+from snn_deploy.exporters.lava.netx_file import (
+    DELAY_MAX,
+    MOST_8_BITS,
+    NEVER_FIRES,
+    WHOLE,
+    Layer,
+    read_layers,
+)
 
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import (
@@ -35,18 +42,13 @@ Array = NDArray[Any]
 INPUT = "input"
 CHIP = "loihi2"
 
-# Lava's neurons (lava/proc/lif/models.py): decays out of 4096, int16 bias mantissas.
-_WHOLE = 4096
+# Lava's neurons (lava/proc/lif/models.py) have int16 bias mantissas.
 _BIAS_BITS = 16
-# The largest threshold of 17 bits, for neurons that shall not fire; a membrane has 63 values beyond
-# it. Of 131072, netx' default, it has none.
-_UNREACHED = (1 << 17) - 1
 # Lava shifts thresholds left by 6 in int32, arrays of them in the type that the file has.
 _THRESHOLD_SHIFT = 6
 _THRESHOLD_END = 1 << 25
 # A convolution's sum is kept in 24 bits before it is shifted (lava/proc/conv/models.py).
 _CONVOLUTION_SUM_BITS = 24
-_DELAY_MAX = 62
 
 
 def simulator_format() -> NumberFormat:
@@ -312,9 +314,9 @@ class _Builder:
             )
         if value.size == 0 or value.min() < 0:
             raise layer.refuse("delays that are negative or missing")
-        delay = np.trunc(np.minimum(value, _DELAY_MAX)).astype(np.int64)
-        if value.max() > _DELAY_MAX:
-            self._note(layer, f"delays above {_DELAY_MAX} act as {_DELAY_MAX}")
+        delay = np.trunc(np.minimum(value, DELAY_MAX)).astype(np.int64)
+        if value.max() > DELAY_MAX:
+            self._note(layer, f"delays above {DELAY_MAX} act as {DELAY_MAX}")
         rows, columns = weight.shape
         if delay.ndim == 0:
             return int(delay)
@@ -372,11 +374,11 @@ class _Builder:
             if kind not in ("CUBA", "LOIHI"):
                 said = kind[:40] if isinstance(kind, str) else "no name"
                 raise layer.refuse(f"neurons of type {said!r}: CUBA and LOIHI are supported")
-            current_decay = _WHOLE - self._decay(layer, "iDecay", shape)
-            decay = _WHOLE - self._decay(layer, "vDecay", shape)
+            current_decay = WHOLE - self._decay(layer, "iDecay", shape)
+            decay = WHOLE - self._decay(layer, "vDecay", shape)
             threshold = self._threshold(layer, shape)
         else:  # netx' default: integrates in the current, and never fires
-            current_decay, decay = np.array(_WHOLE), np.array(0)
+            current_decay, decay = np.array(WHOLE), np.array(0)
             threshold = np.array(1 << 17)
         return LIF(
             decay=decay,
@@ -415,7 +417,7 @@ class _Builder:
 
     def _decay(self, layer: Layer, name: str, shape: Shape) -> NDArray[np.int64]:
         value = self._parameter(layer, name, shape)
-        if value.min() < 0 or value.max() > _WHOLE:
+        if value.min() < 0 or value.max() > WHOLE:
             raise layer.refuse(f"`{name}` from {value.min()} to {value.max()}: 0 to 4096 is sound")
         unsigned = np.asarray(layer.data[f"neuron/{name}"]).dtype.kind == "u"
         if unsigned and name == "iDecay" and value.min() == 0:
@@ -448,7 +450,7 @@ class _Builder:
     def _read_out_membrane(self) -> None:
         """Read a last layer whose threshold is out of reach from its membranes, not its spikes."""
         last = self.populations[-1]
-        if isinstance(last.neurons, LIF) and last.neurons.threshold.min() >= _UNREACHED:
+        if isinstance(last.neurons, LIF) and last.neurons.threshold.min() >= NEVER_FIRES:
             neurons = replace(last.neurons, readout="last")
             self.populations[-1] = replace(last, neurons=neurons)
             self._note(

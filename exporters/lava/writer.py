@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 from snn_deploy.exporters.lava.encoding import effective_weights
-from snn_deploy.exporters.lava.netx_file import MOST_8_BITS
+from snn_deploy.exporters.lava.netx_file import MOST_8_BITS, NEVER_FIRES, WHOLE
 from snn_deploy.exporters.lava.reader import read, simulator_format
 
 from snn_deploy import checks
@@ -30,8 +30,6 @@ from snn_deploy.synapses import Conv2d, Dense
 
 Array = NDArray[Any]
 
-# The largest threshold of 17 bits: neurons that are read out by their membranes must not reach it.
-NEVER_FIRES = (1 << 17) - 1
 # Arrays of more bytes than this are compressed.
 _PLAIN_BYTES = 4096
 
@@ -224,16 +222,20 @@ def _put(group: h5py.Group, key: str, value: Any) -> None:
         group.create_dataset(key, data=value)
 
 
-def _neuron(population: Population) -> dict[str, Any]:
+def lava_parameters(population: Population) -> tuple[Array, Array, Array]:
+    """Lava's ``iDecay``, ``vDecay`` (what is lost) and threshold; sinks do not reach theirs."""
     neurons = population.neurons
-    threshold: Array = np.array(NEVER_FIRES)
-    if isinstance(neurons, LIF):
-        threshold = neurons.threshold
+    threshold = neurons.threshold if isinstance(neurons, LIF) else np.array(NEVER_FIRES)
     memory = np.zeros((), np.int64) if neurons.current_decay is None else neurons.current_decay
+    return WHOLE - memory, WHOLE - neurons.decay, threshold
+
+
+def _neuron(population: Population) -> dict[str, Any]:
+    current_decay, decay, threshold = lava_parameters(population)
     return {
         "neuron/type": np.bytes_("CUBA"),
-        "neuron/iDecay": _parameter(4096 - memory, population, "current decays"),
-        "neuron/vDecay": _parameter(4096 - neurons.decay, population, "decays"),
+        "neuron/iDecay": _parameter(current_decay, population, "current decays"),
+        "neuron/vDecay": _parameter(decay, population, "decays"),
         "neuron/vThMant": _parameter(threshold, population, "thresholds"),
     }
 

@@ -8,11 +8,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from snn_deploy.reporting import plain
+
+if TYPE_CHECKING:
+    from snn_deploy.graph import Graph
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 input_option = click.option(
@@ -55,6 +58,16 @@ def reading_options(command: Any) -> Any:
         help="Input of a .net file that begins with a convolution and does not say.",
     )
     return bits(shape(command))
+
+
+def open_with_notes(exported: str, input_bits: int, input_shape: tuple[int, ...] | None) -> Graph:
+    """The graph of a folder or file; what acts otherwise than the file reads is said on stderr."""
+    from snn_deploy.artefacts import open_artefact
+
+    artefact = open_artefact(exported, input_bits=input_bits, input_shape=input_shape)
+    for note in artefact.notes:
+        talk(f"note: {note}")
+    return artefact.graph
 
 
 def print_json(value: Any) -> None:

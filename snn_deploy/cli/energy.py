@@ -8,12 +8,12 @@ from snn_deploy.cli.common import (
     exported_argument,
     input_option,
     json_option,
+    open_with_notes,
     print_json,
     progress,
     reading_options,
     show,
     steps_option,
-    talk,
 )
 
 
@@ -49,7 +49,6 @@ def command(
 
     Example: snn-deploy energy build/ --input digits-test.npz --profile loihi1-davies2018
     """
-    from snn_deploy.artefacts import open_artefact
     from snn_deploy.counting import asgl
     from snn_deploy.energy_model import energy
     from snn_deploy.hardware import target
@@ -59,10 +58,7 @@ def command(
     for name in (profile, host_profile, proxy):
         if name is not None:
             target(name)  # an unknown name should fail before any work
-    artefact = open_artefact(exported, input_bits=input_bits, input_shape=input_shape)
-    graph = artefact.graph
-    for note in artefact.notes:
-        talk(f"note: {note}")
+    graph = open_with_notes(exported, input_bits, input_shape)
     data = read_recording(recording)
     with progress() as bar:
         record = simulate(graph, data, steps=steps, progress=bar.of("simulate")).record

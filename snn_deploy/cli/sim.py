@@ -13,12 +13,12 @@ from snn_deploy.cli.common import (
     exported_argument,
     input_option,
     json_option,
+    open_with_notes,
     print_json,
     progress,
     reading_options,
     show,
     steps_option,
-    talk,
 )
 
 if TYPE_CHECKING:
@@ -77,7 +77,6 @@ def command(
 
     Example: snn-deploy sim build/ --input digits-test.npz
     """
-    from snn_deploy.artefacts import open_artefact
     from snn_deploy.counting import activity, asgl, count
     from snn_deploy.packets import read_recording, require_writable, write_atomically, write_npz
     from snn_deploy.sim import simulate
@@ -85,10 +84,7 @@ def command(
     for path in (trace, output):
         if path is not None:
             require_writable(path)
-    artefact = open_artefact(exported, input_bits=input_bits, input_shape=input_shape)
-    graph = artefact.graph
-    for note in artefact.notes:
-        talk(f"note: {note}")
+    graph = open_with_notes(exported, input_bits, input_shape)
     data = read_recording(recording)
     with progress() as bar:
         result = simulate(

@@ -139,8 +139,8 @@ def _of_population(graph: Graph, population: Population, limits: NumberFormat) -
         found = population_range(graph, population, graph.incoming(name), limits)
     except SnnDeployError:
         return
-    if max(-found.current[0], found.current[1]) > limits.membrane_limit:
-        largest = max(-found.current[0], found.current[1])
+    largest = max(-found.current[0], found.current[1])
+    if largest > limits.membrane_limit:
         reach = "grow without end" if largest >= ENDLESS else f"reach {largest}"
         yield Finding(
             "DR07",

@@ -70,7 +70,7 @@ def simulate_batches(
     if reset_offset is not None and reset_interval is None:
         raise SnnDeployError("SD104", "a reset offset needs a reset interval")
     length = steps_of(graph, recording, steps)
-    samples = len(next(iter([*recording.spikes.values(), *recording.values.values()])))
+    samples = recording.samples
     if batch is None:
         neurons = sum(p.size for p in graph.populations)
         batch = max(1, _BATCH_BYTES // (length * neurons * 24))

@@ -127,7 +127,7 @@ FAULTS = (
     Fault("netx: delays per input first", READER, "if delay.shape == (rows,):", "if delay.shape == (rows,) and rows != columns:"),
     Fault("netx: maps in C, H, W", READER, "np.ascontiguousarray(wrapped.transpose(2, 1, 0))", "wrapped.reshape(shape)"),
     Fault("netx: biases do not wrap", READER, "wrapped = wrap(bias, _BIAS_BITS)", "wrapped = bias"),
-    Fault("netx: decay is what is kept", WRITER, '_parameter(4096 - neurons.decay, population, "decays")', '_parameter(neurons.decay, population, "decays")'),
+    Fault("netx: decay is what is kept", WRITER, 'WHOLE - neurons.decay, threshold', 'neurons.decay, threshold'),
     Fault("pool: stride is not multiplied", POOLING, "window * conv.stride)", "np.array(conv.stride))"),
     Fault("pool: dense windows overlap wrongly", POOLING, "+= pooled", "= pooled"),
     Fault("relays skip a stage", RELAYS, "while behind < stage - number_format.hop_delay:", "while behind < stage - 2 * number_format.hop_delay:"),

@@ -16,47 +16,79 @@
       { type = "linear", features = 10 },
     ]
 
-The last layer is linear; its current is averaged over time (mean-current readout).
+The last layer is linear; its current is averaged over time (mean-current readout). Layers turn
+spikes into currents (conv, linear, and batchnorm behind them) and currents into spikes (lif, clif);
+``{ type = "residual", layers = [...], shortcut = [...] }`` adds the currents of two ways. In place
+of ``layers``, ``name = "resnet18"`` takes one of :data:`snn_deploy.nn.zoo.ZOO`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from snn_deploy.errors import SnnDeployError
+from snn_deploy.nn.reader import MAX_EXTENT, REQUIRED, Reader
+from snn_deploy.nn.smooth import SMOOTH_STEPS
+from snn_deploy.nn.zoo import ZOO
 
 Data = Mapping[str, Any]
 
-# More than this is no network but a broken file, or an attack on memory.
-MAX_EXTENT = 1 << 20
-
-_REQUIRED = object()
-
 _TABLES: dict[str, dict[str, Any]] = {
-    "conv": {"channels": _REQUIRED, "kernel": _REQUIRED, "stride": 1, "padding": 0, "bias": False},
-    "batchnorm": {},
-    "lif": {},
-    "avgpool": {"kernel": _REQUIRED},
+    "conv": {"channels": REQUIRED, "kernel": REQUIRED, "stride": 1, "padding": 0, "bias": False},
+    "batchnorm": {"kind": "plain", "alpha": 1.0},
+    "lif": {"recurrent": False},
+    "clif": {},
+    "avgpool": {"kernel": REQUIRED},
     "flatten": {},
-    "linear": {"features": _REQUIRED, "bias": True},
+    "linear": {"features": REQUIRED, "bias": True},
+    "residual": {"layers": REQUIRED, "shortcut": []},
 }
-_SPIKES: dict[str, dict[str, Any]] = {
-    "asgl": {"width": 2.5, "probability": 0.8, "learn_width": True},
-    "surrogate": {"width": 1.0, "learn_width": False},
+# What a batch normalisation scales by: 1, or alpha * threshold (tdBN).
+BATCHNORM_KINDS = ("plain", "td")
+
+GRANULARITIES = ("layer", "channel", "neuron")
+_SHAPED: dict[str, Any] = {"smooth": "clip", "granularity": "layer"}
+SPIKES: dict[str, dict[str, Any]] = {
+    "asgl": {"width": 2.5, "probability": 0.8, "learn_width": True, "shared": False, **_SHAPED},
+    "surrogate": {"width": 1.0, "learn_width": False, **_SHAPED},
+    "lsg": {},
+    "dspike": {"temperature": 1.0},
+    "whetstone": {"width": 1.0},
+}
+_LIF: dict[str, Any] = {
+    "threshold": 0.5,
+    "decay": 0.5,
+    "current_decay": 0.0,
+    "reset": "zero",
+    "learn_decay": "no",
+    "learn_threshold": False,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer: its type, its options after defaults, and the shapes it joins."""
+    """One layer: its type, its options after defaults, and the shapes it joins.
+
+    A residual layer has its two ways: ``layers``, which hold neurons and end in a current, and the
+    ``shortcut``, empty for identity.
+    """
 
     type: str
     options: dict[str, Any]
     source: tuple[int, ...]
     target: tuple[int, ...]
+    layers: tuple[Layer, ...] = ()
+    shortcut: tuple[Layer, ...] = ()
+
+    def to_data(self) -> dict[str, Any]:
+        """The plain data of a recipe."""
+        data = {"type": self.type, **self.options}
+        if self.type == "residual":
+            data["layers"] = [layer.to_data() for layer in self.layers]
+            data["shortcut"] = [layer.to_data() for layer in self.shortcut]
+        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +100,8 @@ class Architecture:
     timesteps : T.
     input_kind : ``constant`` (a still image as current) or ``spikes``.
     input_shape, low, high, mean, std : as :class:`snn_deploy.graph.InputSpec`.
-    threshold, decay : of every LIF layer.
+    threshold, decay, current_decay, reset, learn_decay, learn_threshold : of every neuron; see
+        :class:`snn_deploy.nn.neurons.LIF`. ``learn_decay`` is ``no`` or a granularity.
     spike : name of the spike function and its options.
     layers : in order.
     """
@@ -82,6 +115,10 @@ class Architecture:
     std: tuple[float, ...]
     threshold: float
     decay: float
+    current_decay: float
+    reset: str
+    learn_decay: str
+    learn_threshold: bool
     spike: tuple[str, dict[str, Any]]
     layers: tuple[Layer, ...]
 
@@ -97,56 +134,38 @@ class Architecture:
                 "mean": list(self.mean),
                 "std": list(self.std),
             },
-            "lif": {"threshold": self.threshold, "decay": self.decay},
+            "lif": {key: getattr(self, key) for key in _LIF},
             "spike": {"function": self.spike[0], **self.spike[1]},
-            "layers": [{"type": layer.type, **layer.options} for layer in self.layers],
+            "layers": [layer.to_data() for layer in self.layers],
         }
 
+    def flat_layers(self) -> Iterator[Layer]:
+        """All layers, those inside residual ones too; a residual one comes after its own."""
+        return _flat(self.layers)
 
-class _Reader:
-    """Reads options with defaults, and says where a wrong one stands."""
+    def macs(self) -> dict[str, int]:
+        """Multiply-accumulates of one timestep of the ANN twin, per synaptic layer, in order.
 
-    def __init__(self, where: str) -> None:
-        self.where = where
+        Padded taps are counted, as the papers do (:mod:`snn_deploy.counting` has exact fan-outs).
+        """
+        found = {}
+        for number, layer in enumerate(self.flat_layers()):
+            options = layer.options
+            if layer.type == "conv":
+                taps = layer.source[0] * options["kernel"] ** 2
+            elif layer.type == "linear":
+                taps = layer.source[0]
+            else:
+                continue
+            found[f"{number}:{layer.type}"] = math.prod(layer.target) * taps
+        return found
 
-    def fail(self, path: str, message: str, fix: str | None = None) -> SnnDeployError:
-        return SnnDeployError("SD104", f"{path}: {message}", where=self.where, fix=fix)
 
-    def table(self, data: Any, path: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
-        if not isinstance(data, Mapping):
-            raise self.fail(path, "a table is needed")
-        for key in data:
-            if key not in defaults:
-                known = ", ".join(sorted(defaults)) or "none"
-                raise self.fail(path, f"unknown key {key!r}", f"known keys: {known}")
-        for key, default in defaults.items():
-            if default is _REQUIRED and key not in data:
-                raise self.fail(path, f"`{key}` is missing")
-        return {key: data.get(key, default) for key, default in defaults.items()}
-
-    def integer(self, value: Any, path: str, least: int) -> int:
-        if type(value) is not int or not least <= value <= MAX_EXTENT:
-            raise self.fail(path, f"{value!r} must be an integer from {least} to {MAX_EXTENT}")
-        return value
-
-    def number(self, value: Any, path: str) -> float:
-        try:
-            number = float(value) if type(value) in (int, float) else math.nan
-        except OverflowError:
-            number = math.inf
-        if not math.isfinite(number):
-            raise self.fail(path, f"{str(value)[:40]!r} must be a finite number")
-        return number
-
-    def boolean(self, value: Any, path: str) -> bool:
-        if type(value) is not bool:
-            raise self.fail(path, f"{value!r} must be true or false")
-        return value
-
-    def sequence(self, value: Any, path: str) -> list[Any]:
-        if not isinstance(value, list | tuple) or not value:
-            raise self.fail(path, "a list is needed")
-        return list(value)
+def _flat(layers: tuple[Layer, ...]) -> Iterator[Layer]:
+    for layer in layers:
+        yield from _flat(layer.layers)
+        yield from _flat(layer.shortcut)
+        yield layer
 
 
 def parse(data: Any, where: str) -> Architecture:
@@ -157,17 +176,30 @@ def parse(data: Any, where: str) -> Architecture:
     SnnDeployError
         SD104 naming file, key and mend.
     """
-    reader = _Reader(where)
+    reader = Reader(where)
     model = reader.table(
         data,
         "[model]",
-        {"timesteps": _REQUIRED, "input": _REQUIRED, "layers": _REQUIRED, "lif": {}, "spike": {}},
-    )
+        {"timesteps": REQUIRED, "input": REQUIRED, "layers": None, "lif": {}, "spike": {},
+         "name": None, "classes": None, "norm": None},
+    )  # fmt: skip
     timesteps = reader.integer(model["timesteps"], "[model] timesteps", 1)
+    given = _input(reader, model["input"])
+    lif = _lif(reader, model["lif"])
+    return Architecture(
+        timesteps=timesteps,
+        **given,
+        **lif,
+        spike=_spike(reader, model["spike"], lif),
+        layers=_network(reader, _named(reader, model), given["input_shape"], lif),
+    )
+
+
+def _input(reader: Reader, data: Any) -> dict[str, Any]:
     given = reader.table(
-        model["input"],
+        data,
         "[model] input",
-        {"kind": _REQUIRED, "shape": _REQUIRED, "low": 0.0, "high": 1.0, "mean": [0.0],
+        {"kind": REQUIRED, "shape": REQUIRED, "low": 0.0, "high": 1.0, "mean": [0.0],
          "std": [1.0]},
     )  # fmt: skip
     shape = tuple(
@@ -192,87 +224,205 @@ def parse(data: Any, where: str) -> Architecture:
         raise reader.fail(
             "[model] input", "mean and std are one number or one per channel, and std is above 0"
         )
-    lif = reader.table(model["lif"], "[model] lif", {"threshold": 0.5, "decay": 0.5})
-    threshold = reader.number(lif["threshold"], "[model] lif.threshold")
-    decay = reader.number(lif["decay"], "[model] lif.decay")
-    if threshold <= 0 or not 0 <= decay < 1:
+    return {
+        "input_kind": given["kind"],
+        "input_shape": shape,
+        "low": low,
+        "high": high,
+        "mean": mean,
+        "std": std,
+    }
+
+
+def _lif(reader: Reader, data: Any) -> dict[str, Any]:
+    lif = reader.table(data, "[model] lif", _LIF)
+    for key in ("threshold", "decay", "current_decay"):
+        lif[key] = reader.number(lif[key], f"[model] lif.{key}")
+    if lif["threshold"] <= 0 or not (0 <= lif["decay"] < 1 and 0 <= lif["current_decay"] < 1):
         raise reader.fail("[model] lif", "threshold must be above 0 and decay in [0, 1)")
-    return Architecture(
-        timesteps=timesteps,
-        input_kind=given["kind"],
-        input_shape=shape,
-        low=low,
-        high=high,
-        mean=mean,
-        std=std,
-        threshold=threshold,
-        decay=decay,
-        spike=_spike(reader, model["spike"]),
-        layers=_layers(reader, reader.sequence(model["layers"], "[model] layers"), shape),
-    )
+    reader.choice(lif["reset"], "[model] lif.reset", ("zero", "subtract"))
+    reader.choice(lif["learn_decay"], "[model] lif.learn_decay", ("no", *GRANULARITIES))
+    reader.boolean(lif["learn_threshold"], "[model] lif.learn_threshold")
+    if lif["learn_decay"] != "no" and lif["decay"] == 0:
+        raise reader.fail("[model] lif.decay", "a decay of 0 cannot be learned", "start above 0")
+    return lif
 
 
-def _spike(reader: _Reader, data: Any) -> tuple[str, dict[str, Any]]:
+def _spike(reader: Reader, data: Any, lif: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     path = "[model] spike"
     if not isinstance(data, Mapping):
         raise reader.fail(path, "a table is needed")
     function = data.get("function", "asgl")
-    if not isinstance(function, str) or function not in _SPIKES:
-        raise reader.fail(
-            path, f"unknown function {function!r}", f"choose one of: {', '.join(_SPIKES)}"
-        )
+    reader.choice(function, f"{path}.function", tuple(SPIKES))
     options = reader.table(
-        {k: v for k, v in data.items() if k != "function"}, path, _SPIKES[function]
+        {k: v for k, v in data.items() if k != "function"}, path, SPIKES[function]
     )
-    options["width"] = reader.number(options["width"], f"{path}.width")
-    if options["width"] <= 0:
-        raise reader.fail(f"{path}.width", f"must be above 0, not {options['width']}")
-    options["learn_width"] = reader.boolean(options["learn_width"], f"{path}.learn_width")
+    for key in ("width", "temperature"):
+        if key in options:
+            options[key] = reader.number(options[key], f"{path}.{key}")
+            if options[key] <= 0:
+                raise reader.fail(f"{path}.{key}", f"must be above 0, not {options[key]}")
+    for key in ("learn_width", "shared"):
+        if key in options:
+            reader.boolean(options[key], f"{path}.{key}")
     if "probability" in options:
         options["probability"] = reader.number(options["probability"], f"{path}.probability")
         if not 0 <= options["probability"] <= 1:
             raise reader.fail(f"{path}.probability", "must lie in [0, 1]")
+    if "smooth" in options:
+        reader.choice(options["smooth"], f"{path}.smooth", tuple(SMOOTH_STEPS))
+        reader.choice(options["granularity"], f"{path}.granularity", GRANULARITIES)
+    if function == "lsg" and lif["learn_decay"] == "no":
+        raise reader.fail(
+            path, "lsg takes its width from a learned decay",
+            'write lif = { learn_decay = "layer", decay = 0.2, ... }',
+        )  # fmt: skip
     return function, options
 
 
-def _layers(reader: _Reader, data: list[Any], shape: tuple[int, ...]) -> tuple[Layer, ...]:
-    """Check every layer against the one before it, and infer shapes."""
+def _named(reader: Reader, model: dict[str, Any]) -> Any:
+    """The layers that a model gives, or those of the named one."""
+    path = "[model]"
+    if (model["layers"] is None) == (model["name"] is None):
+        raise reader.fail(f"{path} layers", "give either `layers` or the `name` of a known network")
+    if model["layers"] is not None:
+        for key in ("classes", "norm"):
+            if model[key] is not None:
+                raise reader.fail(f"{path} {key}", "goes with `name`, not with `layers`")
+        return model["layers"]
+    reader.choice(model["name"], f"{path} name", tuple(ZOO))
+    options = {}
+    if model["classes"] is not None:
+        options["classes"] = reader.integer(model["classes"], f"{path} classes", 1)
+    if model["norm"] is not None:
+        options["norm"] = reader.choice(model["norm"], f"{path} norm", BATCHNORM_KINDS)
+    return ZOO[model["name"]](**options)
+
+
+def _network(
+    reader: Reader, data: Any, shape: tuple[int, ...], lif: dict[str, Any]
+) -> tuple[Layer, ...]:
+    path = "[model] layers"
+    layers, _ = _layers(reader, reader.sequence(data, path), shape, path, "input", lif)
+    if layers[-1].type != "linear":
+        raise reader.fail(path, "the last layer must be linear: it is the readout")
+    return layers
+
+
+# What flows between layers.
+_SPIKES_FLOW = ("input", "spikes", "pooled", "flat")
+
+
+def _layers(
+    reader: Reader,
+    data: list[Any],
+    shape: tuple[int, ...],
+    path: str,
+    flow: str,
+    lif: dict[str, Any],
+) -> tuple[tuple[Layer, ...], str]:
+    """Check every layer against the one before it, and infer shapes.
+
+    ``flow`` is what comes in: input, spikes, pooled or flat (spikes), current (of synapses) or
+    normalised (a current that takes no batch normalisation any more).
+    """
     layers: list[Layer] = []
     for index, entry in enumerate(data):
-        path = f"[model] layers[{index}]"
+        at = f"{path}[{index}]"
         kind = entry.get("type") if isinstance(entry, Mapping) else None
         if not isinstance(kind, str) or kind not in _TABLES:
             raise reader.fail(
-                path, "a table with a known `type` is needed", f"types: {', '.join(_TABLES)}"
+                at, "a table with a known `type` is needed", f"types: {', '.join(_TABLES)}"
             )
-        options = reader.table({k: v for k, v in entry.items() if k != "type"}, path, _TABLES[kind])
-        for key in options:
-            if key == "bias":
-                reader.boolean(options[key], f"{path}.{key}")
-            else:
-                reader.integer(options[key], f"{path}.{key}", 0 if key == "padding" else 1)
-        before = layers[-1].type if layers else "input"
-        _check_order(reader, path, kind, before, shape)
-        target = _target(kind, options, shape)
-        if min(target) < 1 or math.prod(target) > 64 * MAX_EXTENT:
-            raise reader.fail(path, f"makes a shape of {target} out of {shape}")
-        layers.append(Layer(kind, options, shape, target))
-        shape = target
-    if layers[-1].type != "linear":
-        raise reader.fail("[model] layers", "the last layer must be linear: it is the readout")
-    return tuple(layers)
+        options = reader.table({k: v for k, v in entry.items() if k != "type"}, at, _TABLES[kind])
+        before = layers[-1].type if layers else "what comes in"
+        _check_order(reader, at, kind, before, flow, shape)
+        if kind == "residual":
+            layer = _residual(reader, options, shape, at, flow, lif)
+        else:
+            _check_options(reader, at, options)
+            target = _target(kind, options, shape)
+            if min(target) < 1 or math.prod(target) > 64 * MAX_EXTENT:
+                raise reader.fail(at, f"makes a shape of {target} out of {shape}")
+            layer = Layer(kind, options, shape, target)
+        _check_neuron(reader, at, layer, layers, lif)
+        layers.append(layer)
+        shape, flow = layer.target, _FLOWS[kind]
+    return tuple(layers), flow
+
+
+# What a layer hands on.
+_FLOWS = {
+    "conv": "current",
+    "linear": "current",
+    "batchnorm": "normalised",
+    "residual": "normalised",
+    "lif": "spikes",
+    "clif": "spikes",
+    "avgpool": "pooled",
+    "flatten": "flat",
+}
+
+
+def _residual(
+    reader: Reader,
+    options: dict[str, Any],
+    shape: tuple[int, ...],
+    path: str,
+    flow: str,
+    lif: dict[str, Any],
+) -> Layer:
+    """Two ways from the same spikes, whose currents are added."""
+    main = reader.sequence(options["layers"], f"{path}.layers")
+    layers, ends = _layers(reader, main, shape, f"{path}.layers", flow, lif)
+    if ends not in ("current", "normalised") or not any(
+        layer.type in ("lif", "clif") for layer in layers
+    ):
+        raise reader.fail(f"{path}.layers", "must hold neurons and end in a current")
+    shortcut: tuple[Layer, ...] = ()
+    target = shape
+    if options["shortcut"]:
+        way = reader.sequence(options["shortcut"], f"{path}.shortcut")
+        shortcut, ends = _layers(reader, way, shape, f"{path}.shortcut", flow, lif)
+        target = shortcut[-1].target
+        if ends not in ("current", "normalised") or any(
+            layer.type not in ("avgpool", "conv", "linear", "batchnorm") for layer in shortcut
+        ):
+            raise reader.fail(
+                f"{path}.shortcut",
+                "may hold avgpool, conv, linear and batchnorm, ending in a current",
+            )
+    if layers[-1].target != target:
+        raise reader.fail(
+            path, f"the layers make a shape of {layers[-1].target}, the shortcut {target}"
+        )
+    return Layer("residual", {}, shape, target, layers, shortcut)
+
+
+def _check_options(reader: Reader, path: str, options: dict[str, Any]) -> None:
+    for key, value in options.items():
+        if key in ("bias", "recurrent"):
+            reader.boolean(value, f"{path}.{key}")
+        elif key == "kind":
+            reader.choice(value, f"{path}.kind", BATCHNORM_KINDS)
+        elif key == "alpha":
+            options[key] = reader.number(value, f"{path}.alpha")
+            if options[key] <= 0:
+                raise reader.fail(f"{path}.alpha", f"must be above 0, not {value}")
+        else:
+            reader.integer(value, f"{path}.{key}", 0 if key == "padding" else 1)
 
 
 def _check_order(
-    reader: _Reader, path: str, kind: str, before: str, shape: tuple[int, ...]
+    reader: Reader, path: str, kind: str, before: str, flow: str, shape: tuple[int, ...]
 ) -> None:
     """What may follow what: spikes go into synapses, currents into neurons."""
-    currents = ("conv", "linear", "batchnorm")
-    if kind == "lif" and before not in currents:
-        raise reader.fail(path, "a LIF layer must follow conv, linear or batchnorm")
-    if kind == "batchnorm" and before not in ("conv", "linear"):
+    spikes = flow in _SPIKES_FLOW
+    if kind in ("lif", "clif") and spikes:
+        raise reader.fail(path, f"{kind} must follow conv, linear, batchnorm or residual")
+    if kind == "batchnorm" and flow != "current":
         raise reader.fail(path, "batchnorm must follow conv or linear")
-    if kind in ("conv", "linear", "avgpool", "flatten") and before in currents:
+    if kind in ("conv", "linear", "avgpool", "flatten", "residual") and not spikes:
         raise reader.fail(path, f"{kind} must not follow {before}: put a LIF layer between")
     if kind in ("conv", "linear") and len(shape) != (3 if kind == "conv" else 1):
         raise reader.fail(
@@ -281,8 +431,31 @@ def _check_order(
     if kind in ("avgpool", "flatten"):
         if len(shape) != 3:
             raise reader.fail(path, f"{kind} needs a map, not a shape of {shape}")
-        if kind == "avgpool" and before in ("input", "avgpool"):
+        if kind == "avgpool" and flow in ("input", "pooled"):
             raise reader.fail(path, "avgpool must follow a LIF layer")
+    if kind == "residual" and flow != "spikes":
+        raise reader.fail(path, "a residual layer must follow a LIF layer")
+
+
+def _check_neuron(
+    reader: Reader, path: str, layer: Layer, layers: list[Layer], lif: dict[str, Any]
+) -> None:
+    """What a neuron asks of its own options and of the current that it gets."""
+    if layer.type == "lif" and layer.options["recurrent"] and len(layer.source) != 1:
+        raise reader.fail(f"{path}.recurrent", f"needs a vector, not a map of {layer.source}")
+    if layer.type != "clif":
+        return
+    if not lif["current_decay"] < lif["decay"]:
+        raise reader.fail(
+            path, "clif needs lif.current_decay below lif.decay", "they are exp(-1/tau)"
+        )
+    if lif["learn_decay"] != "no" or lif["learn_threshold"]:
+        raise reader.fail(path, "clif has fixed decays and a fixed threshold")
+    if layers[-1].type not in ("conv", "linear") or layers[-1].options["bias"]:
+        raise reader.fail(
+            path, "clif must follow conv or linear with bias = false",
+            "a constant current would have to pass its synaptic filter",
+        )  # fmt: skip
 
 
 def _target(kind: str, options: dict[str, Any], shape: tuple[int, ...]) -> tuple[int, ...]:

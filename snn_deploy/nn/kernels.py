@@ -1,0 +1,279 @@
+"""Compiled recurrences: one pass over memory forward, one backward, for all timesteps of a block.
+
+The plain statement is :func:`snn_deploy.nn.recurrence.plain`; tests hold both together. Sequences
+are [T, B, M]: M neurons, of which each task takes a block small enough for its state to stay in the
+first-level cache; the innermost loops run over neurons, so that the compiler vectorises them.
+Parameters are floats, or arrays [M]. Kernels are built per combination of rules, compiled at first
+use and kept on disk.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numba import njit, types
+from numba.extending import overload
+
+from snn_deploy.nn.noise import MULTIPLIER_1, MULTIPLIER_2
+
+BLOCK = 1024
+
+_CLIP, _TRIANGULAR, _SIGMOID, _TANH, _ARCTAN, _DSPIKE = range(6)
+_M1, _M2 = np.uint32(MULTIPLIER_1), np.uint32(MULTIPLIER_2)
+
+
+def _at(parameter: Any, index: int) -> Any:
+    """A parameter of one neuron."""
+    raise NotImplementedError
+
+
+@overload(_at, inline="always")
+def _at_overload(parameter: Any, index: int) -> Any:
+    def of_array(parameter: Any, index: int) -> Any:
+        return parameter[index]
+
+    def of_all(parameter: Any, index: int) -> Any:
+        return parameter
+
+    return of_array if isinstance(parameter, types.Array) else of_all
+
+
+@njit(inline="always")
+def _mix(word: Any) -> Any:
+    word ^= word >> np.uint32(16)
+    word = np.uint32(word * _M1)
+    word ^= word >> np.uint32(15)
+    word = np.uint32(word * _M2)
+    word ^= word >> np.uint32(16)
+    return word
+
+
+@njit(inline="always")
+def _height(kind: int, x: Any, width: Any, one: Any) -> Any:
+    """H(x); see :mod:`snn_deploy.nn.smooth`."""
+    half = one / (one + one)
+    z = x / width
+    if kind == _CLIP:
+        return min(max(z + half, one - one), one)
+    if kind == _TRIANGULAR:
+        z = min(max(z, -one), one)
+        return half + z - half * z * abs(z)
+    if kind == _SIGMOID:
+        # the form that does not overflow on either side
+        e = math.exp(-abs(z))
+        return one / (one + e) if z >= one - one else e / (one + e)
+    if kind == _TANH:
+        return half * math.tanh(z) + half
+    if kind == _ARCTAN:
+        return math.atan(z * (math.pi * half)) / (one * math.pi) + half
+    z = min(max(x, -half), half)
+    return math.tanh(z / width) / ((one + one) * math.tanh(half / width)) + half
+
+
+@njit(inline="always")
+def _slopes(kind: int, x: Any, width: Any, one: Any) -> Any:
+    """dH/dx and dH/dwidth."""
+    zero, two = one - one, one + one
+    half = one / two
+    inverse = one / width
+    z = x * inverse
+    if kind == _DSPIKE:
+        inside = abs(x) <= half
+        edge, here = math.tanh(half * inverse), math.tanh(z)
+        sharp = (one - here * here) / (two * edge)
+        slope = sharp * inverse if inside else zero
+        by_temperature = x * sharp - here * (one - edge * edge) / (two * two * edge * edge)
+        return slope, -by_temperature * inverse * inverse if inside else zero
+    if kind == _CLIP:
+        # the same sum as in H, so that edges fall alike
+        place = x / width + half
+        relative = one if zero <= place <= one else zero
+    elif kind == _TRIANGULAR:
+        relative = max(zero, one - abs(z))
+    elif kind == _SIGMOID:
+        e = math.exp(-abs(z))
+        relative = e / ((one + e) * (one + e))
+    elif kind == _TANH:
+        here = math.tanh(z)
+        relative = half * (one - here * here)
+    else:
+        scaled = z * (math.pi * half)
+        relative = half / (one + scaled * scaled)
+    slope = relative * inverse
+    return slope, -z * slope
+
+
+@lru_cache(maxsize=None)
+def forward_kernel(kind: int, noisy: bool, shared: bool, soft: bool, filtered: bool) -> Any:
+    """The forward recurrence of one combination of rules.
+
+    noisy: elements take the spike with a probability, else H; shared: one mask for all timesteps;
+    soft: reset by subtraction; filtered: the synaptic current has a memory.
+    """
+
+    @njit(cache=True, nogil=True)
+    def forward(
+        first: int,  # blocks of this task: first..last
+        last: int,
+        steps: int,
+        at: int,  # timestep of the first row
+        c: Any,  # [T, B, M], or [1, B, M] where it is the same at all timesteps
+        v: Any,  # [B, M], membrane after the reset, before and after these steps
+        i: Any,  # [B, M], synaptic current, as v
+        u: Any,  # [T, B, M] out: membrane before the reset
+        s: Any,  # [T, B, M] out: what is emitted
+        currents: Any,  # [T, B, M] out: synaptic current, if filtered
+        theta: Any,
+        decay: Any,
+        alpha: Any,
+        amount: Any,
+        width: Any,
+        below: Any,
+        key0: Any,
+        key1: Any,
+    ) -> None:
+        one = c.dtype.type(1)
+        zero = c.dtype.type(0)
+        samples, neurons = v.shape
+        for block in range(first, last):
+            start = block * BLOCK
+            n = min(BLOCK, neurons - start)
+            for b in range(samples):
+                vb, ib = v[b, start : start + n], i[b, start : start + n]
+                for t in range(steps):
+                    cb = c[t if c.shape[0] > 1 else 0, b, start : start + n]
+                    ub, sb = u[t, b, start : start + n], s[t, b, start : start + n]
+                    step = np.uint32(0) if shared else np.uint32(at + t)
+                    at_step = _mix(np.uint32(step ^ key0))
+                    base = np.uint32(b * neurons + start)
+                    if filtered:
+                        kept = currents[t, b, start : start + n]
+                        for k in range(n):
+                            ib[k] = _at(alpha, start + k) * ib[k] + cb[k]
+                            kept[k] = ib[k]
+                        cb = ib
+                    for k in range(n):
+                        membrane = _at(decay, start + k) * vb[k] + cb[k]
+                        x = membrane - _at(theta, start + k)
+                        emitted = one if x >= zero else zero
+                        if noisy:
+                            smooth = _height(kind, x, _at(width, start + k), one)
+                            word = np.uint32(base + np.uint32(k))
+                            word = _mix(np.uint32(_mix(np.uint32(word ^ at_step)) ^ key1))
+                            emitted = emitted if word < below else smooth
+                        ub[k] = membrane
+                        sb[k] = emitted
+                        if soft:
+                            vb[k] = membrane - _at(amount, start + k) * emitted
+                        else:
+                            vb[k] = membrane * (one - emitted)
+
+    return forward
+
+
+@lru_cache(maxsize=None)
+def backward_kernel(
+    kind: int, soft: bool, filtered: bool, constant: bool, by_width: bool, by_rest: bool
+) -> Any:
+    """The backward recurrence of one combination of rules.
+
+    constant: one current for all timesteps, its gradient is the sum over them; by_width, by_rest:
+    whether gradients by the width, and by threshold, decays and reset amount, are wanted.
+    """
+
+    @njit(cache=True, nogil=True)
+    def backward(
+        first: int,
+        last: int,
+        steps: int,
+        gs: Any,  # [T, B, M], gradient by what is emitted
+        u: Any,
+        s: Any,
+        v0: Any,  # [B, M], state before the first step
+        i0: Any,
+        currents: Any,
+        gv: Any,  # [B, M], gradient by the state after the last step; out: before the first
+        gi: Any,
+        gc: Any,  # [T or 1, B, M] out
+        sums: Any,  # float64 [5, M or blocks] out: by theta, decay, alpha, amount, width
+        per_neuron: bool,
+        theta: Any,
+        decay: Any,
+        alpha: Any,
+        amount: Any,
+        width: Any,
+    ) -> None:
+        one = u.dtype.type(1)
+        samples, neurons = v0.shape
+        local = np.zeros((5, BLOCK), u.dtype)
+        total_c = np.zeros(BLOCK, u.dtype)
+        for block in range(first, last):
+            start = block * BLOCK
+            n = min(BLOCK, neurons - start)
+            for b in range(samples):
+                gvb, gib = gv[b, start : start + n], gi[b, start : start + n]
+                local[:] = u.dtype.type(0)
+                total_c[:] = u.dtype.type(0)
+                for t in range(steps - 1, -1, -1):
+                    gcb = gc[0 if constant else t, b, start : start + n]
+                    gsb = gs[t, b, start : start + n]
+                    ub, sb = u[t, b, start : start + n], s[t, b, start : start + n]
+                    # the state before this step, as far as it is needed
+                    earlier = max(t - 1, 0)
+                    u1, s1 = u[earlier, b, start : start + n], s[earlier, b, start : start + n]
+                    v1 = v0[b, start : start + n]
+                    i1 = i0[b, start : start + n]
+                    if filtered and t > 0:
+                        i1 = currents[t - 1, b, start : start + n]
+                    for k in range(n):
+                        m = start + k
+                        x = ub[k] - _at(theta, m)
+                        slope, by_w = _slopes(kind, x, _at(width, m), one)
+                        if soft:
+                            emitted = gsb[k] - gvb[k] * _at(amount, m)
+                            membrane = gvb[k] + emitted * slope
+                        else:
+                            emitted = gsb[k] - gvb[k] * ub[k]
+                            membrane = gvb[k] * (one - sb[k]) + emitted * slope
+                        if filtered:
+                            current = membrane + gib[k]
+                        else:
+                            current = membrane
+                        if by_width:
+                            local[4, k] += emitted * by_w
+                        if by_rest:
+                            local[0, k] -= emitted * slope
+                            before = v1[k]
+                            if t > 0:
+                                if soft:
+                                    before = u1[k] - _at(amount, m) * s1[k]
+                                else:
+                                    before = u1[k] * (one - s1[k])
+                            local[1, k] += membrane * before
+                            if filtered:
+                                local[2, k] += current * i1[k]
+                            if soft:
+                                local[3, k] -= gvb[k] * sb[k]
+                        if constant:
+                            total_c[k] += current
+                        else:
+                            gcb[k] = current
+                        if filtered:
+                            gib[k] = _at(alpha, m) * current
+                        gvb[k] = _at(decay, m) * membrane
+                if constant:
+                    gc[0, b, start : start + n] = total_c[:n]
+                for which in range(5):
+                    if per_neuron:
+                        for k in range(n):
+                            sums[which, start + k] += local[which, k]
+                    else:
+                        total = 0.0
+                        for k in range(n):
+                            total += local[which, k]
+                        sums[which, block] += total
+
+    return backward

@@ -10,32 +10,48 @@ from snn_deploy.cli.common import json_option, print_json, show, talk
 @click.command()
 @click.argument("recipe", metavar="RECIPE.toml")
 @click.option("-o", "--output", required=True, metavar="MODEL.pt", help="Checkpoint to write.")
+@click.option("--plot", metavar="FILE.svg", help="Draw accuracies, widths and similarities.")
 @json_option
-def command(recipe: str, output: str, as_json: bool) -> None:
+def command(recipe: str, output: str, plot: str | None, as_json: bool) -> None:
     """Train a network from a recipe, and write its checkpoint and the recording of its test split.
+
+    Metrics go to MODEL.pt.metrics.jsonl, one line per epoch.
 
     Interrupted training continues where it stopped when the same command is given again.
 
     Example: snn-deploy train examples/digits.toml -o model.pt
     """
+    from snn_deploy.nn.recipe import read_recipe
     from snn_deploy.nn.trainer import Epoch, train
+    from snn_deploy.packets import require_writable
+
+    checked = read_recipe(recipe)
+    unit = " dB" if checked.loss == "reconstruction" else "%"
+    if plot is not None:
+        require_writable(plot)
 
     def report(epoch: Epoch) -> None:
         mark = "  best so far" if epoch.best else ""
+        analog = epoch.probability is None
         talk(
             f"epoch {epoch.epoch:>3}/{epoch.epochs}  loss {epoch.loss:.4f}  "
-            f"train {epoch.train_accuracy:6.2f}% (noisy)  "
-            f"validation {epoch.validation_accuracy:6.2f}% (Heaviside){mark}"
+            f"train {epoch.train_accuracy:6.2f}{unit} ({'ANN' if analog else 'noisy'})  "
+            f"validation {epoch.validation_accuracy:6.2f}{unit} "
+            f"({'ANN' if analog else 'Heaviside'}){mark}"
         )
 
-    result = train(recipe, output, progress=report)
+    result = train(checked, output, progress=report)
+    if plot is not None:
+        from snn_deploy.nn.plots import plot_training
+
+        plot_training(result.metrics, plot)
     if as_json:
         print_json(result)
         return
     resumed = f" (resumed after epoch {result.resumed_at})" if result.resumed_at else ""
     show(
         f"trained{resumed}: epoch {result.best_epoch} is best on validation "
-        f"({result.validation_accuracy:.2f}%)",
-        f"test accuracy {result.test_accuracy:.2f}% with Heaviside spikes",
-        f"wrote {result.checkpoint} and {result.recording}",
+        f"({result.validation_accuracy:.2f}{unit})",
+        f"test {result.measure} {result.test_accuracy:.2f}{unit} with Heaviside spikes",
+        f"wrote {result.checkpoint}, {result.recording} and {result.metrics}",
     )

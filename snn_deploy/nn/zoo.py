@@ -174,12 +174,12 @@ def gesture(classes: int = 11, norm: str = "plain") -> Layers:
 
 
 def autoencoder(classes: int = 784, norm: str = "plain") -> Layers:
-    """784-128-64-32-64-128-784, no biases: 221,184 weights (ASGL, section 5.3).
+    """784-128-64-32-64-128-784 on 28x28x1, no biases: 221,184 weights (ASGL, section 5.3).
 
     Encoding, readout and loss are unstated: here direct current, mean current, mean squared error.
     """
     del norm
-    layers: Layers = []
+    layers: Layers = [_FLATTEN]
     for features in (128, 64, 32, 64, 128):
         layers += [_linear(features, bias=False), _LIF]
     return [*layers, _linear(classes, bias=False)]

@@ -54,7 +54,9 @@ def run(arm: str, width: float, seed: int, folder: Path) -> dict[str, Any]:
     done = folder / name / "result.json"
     if not done.is_file():
         done.parent.mkdir(exist_ok=True)
-        result = train(parse_recipe(recipe(arm, width, seed), "robustness"), folder / name / "net.pt")
+        result = train(
+            parse_recipe(recipe(arm, width, seed), "robustness"), folder / name / "net.pt"
+        )
         Path(result.recording).unlink()  # ten thousand images in every folder
         last = json.loads(Path(result.metrics).read_text().splitlines()[-1])
         done.write_text(
@@ -104,7 +106,9 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     """Run what is missing, then print the table and draw the plot."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=3)

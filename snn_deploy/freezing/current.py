@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Current:
-    """Synapses not yet closed by neurons: weights, bias [C_out], and where they come from.
+    """Synapses not yet closed by neurons, their bias [C_out], and where they come from.
 
     ``magnitude`` [C_out] bounds the sum of the absolute values that were added up to the bias: the
     rounding error of the module's own arithmetic is proportional to it.
@@ -24,32 +24,19 @@ class Current:
 
     source: str
     pool: SumPool | None
-    weight: Floats
+    synapses: Synapses
     bias: Floats
     magnitude: Floats
-    module: nn.Conv2d | nn.Linear
 
-    def replaced(self, **changes: Any) -> Current:
-        """A copy with other weights or bias."""
-        return replace(self, **changes)
-
-    def synapses(self) -> Synapses:
-        """The synapses of the projection."""
-        if isinstance(self.module, nn.Linear):
-            return Dense(self.weight)
-
-        def pair(value: tuple[int, ...]) -> tuple[int, int]:
-            return value[0], value[1]
-
-        padding = self.module.padding
-        if isinstance(padding, str) or self.module.padding_mode != "zeros":
-            raise ValueError("with padding other than a number of zeros")
-        return Conv2d(
-            self.weight,
-            stride=pair(self.module.stride),
-            padding=pair(padding),
-            dilation=pair(self.module.dilation),
-            groups=self.module.groups,
+    def scaled(self, factor: Floats, bias: Floats, magnitude: Floats) -> Current:
+        """The same synapses with weights multiplied per output, and another bias."""
+        weight = self.synapses.weight
+        per_output = factor.reshape(-1, *([1] * (weight.ndim - 1)))
+        return replace(
+            self,
+            synapses=replace(self.synapses, weight=weight * per_output),
+            bias=bias,
+            magnitude=magnitude,
         )
 
 
@@ -62,8 +49,37 @@ def open_current(
     return Current(
         source=source,
         pool=pool,
-        weight=weight,
+        synapses=_synapses(module, weight),
         bias=bias.copy(),
         magnitude=np.abs(bias),
-        module=module,
+    )
+
+
+def identity_current(source: str, channels: int) -> Current:
+    """The current of an identity shortcut: one synapse of weight 1 per neuron."""
+    return Current(
+        source=source,
+        pool=None,
+        synapses=Conv2d(np.ones((channels, 1, 1, 1)), groups=channels),
+        bias=np.zeros(channels),
+        magnitude=np.zeros(channels),
+    )
+
+
+def _synapses(module: nn.Conv2d | nn.Linear, weight: Any) -> Synapses:
+    if isinstance(module, nn.Linear):
+        return Dense(weight)
+
+    def pair(value: tuple[int, ...]) -> tuple[int, int]:
+        return value[0], value[1]
+
+    padding = module.padding
+    if isinstance(padding, str) or module.padding_mode != "zeros":
+        raise ValueError("with padding other than a number of zeros")
+    return Conv2d(
+        weight,
+        stride=pair(module.stride),
+        padding=pair(padding),
+        dilation=pair(module.dilation),
+        groups=module.groups,
     )

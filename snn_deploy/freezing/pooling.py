@@ -1,4 +1,4 @@
-"""Turn average pooling of spikes into a sum pool and smaller weights (ASGL.md, part B, item 11)."""
+"""Turn average pooling of spikes into a sum pool and smaller weights."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from torch import nn
 
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.freezing.lowering import INPUT, OUTPUT, Lowered, lower
-from snn_deploy.graph import Graph, Population, Projection
+from snn_deploy.graph import LIF, Graph, Population, Projection, ResetTo
 from snn_deploy.packets import Recording
 from snn_deploy.sim import simulate
 from snn_deploy.sim.plan import with_sample_axis
@@ -33,9 +33,13 @@ from snn_deploy.synapses import with_weights
 Array = NDArray[Any]
 
 # Unit roundoff of float32, and operations per sum besides its products: normalisation of the input
-# (3), pooling (2), batch normalisation (6), decay and addition to the membrane (3), rounded up.
+# (3), pooling (2), batch normalisation (7), residual sum (1), decay and addition to the membrane
+# (3), gain of C-LIF (2), rounded up.
 _ROUNDOFF = 2.0**-24
-_OTHER_OPERATIONS = 16
+_OTHER_OPERATIONS = 20
+# Decays, thresholds and reset amounts are rounded to float32, learned ones after a sigmoid or an
+# exponential of a few roundings; then come a product and a sum.
+_PARAMETER_ROUNDINGS = 8
 _BATCH = 64
 _LISTED = 100
 
@@ -289,14 +293,28 @@ def _membrane_and_bound(
         terms += projection.synapses.weight[0].size * window
     operations = (terms + _OTHER_OPERATIONS) * _ROUNDOFF
     fresh = operations / (1 - operations) * summed
-    fresh += 3 * _ROUNDOFF * (np.abs(membrane) + np.abs(before))
-    bound = np.empty_like(fresh)
+    # What the parameters themselves are rounded by counts with the state that they multiply.
+    update = _PARAMETER_ROUNDINGS * _ROUNDOFF
+    current = np.zeros_like(fresh[:, 0])  # error of the synaptic current, where that has a memory
     carried = np.zeros_like(fresh[:, 0])
+    bound = np.empty_like(fresh)
     for step in range(fresh.shape[1]):
-        bound[:, step] = neurons.decay * carried + fresh[:, step]
+        arriving = fresh[:, step]
+        if neurons.current_decay is not None:
+            now = np.abs(trace.current[name][:, step])
+            earlier = np.abs(trace.current[name][:, max(step - 1, 0)])
+            current = neurons.current_decay * current + arriving + update * (now + earlier)
+            arriving = current
+        state = np.abs(membrane[:, step]) + np.abs(before[:, step])
+        bound[:, step] = neurons.decay * carried + arriving + update * state
         carried = bound[:, step]
-        if name in trace.spikes:
-            carried = np.where(trace.spikes[name][:, step], 0.0, carried)
+        if name in trace.spikes and isinstance(neurons, LIF):
+            # a hard reset leaves 0 in both; a subtraction leaves the error, and adds its rounding
+            fired = trace.spikes[name][:, step]
+            if isinstance(neurons.reset, ResetTo):
+                carried = np.where(fired, 0.0, carried)
+            else:
+                carried = carried + fired * update * neurons.reset.amount
     return membrane, bound
 
 

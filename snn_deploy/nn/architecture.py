@@ -443,19 +443,19 @@ def _check_neuron(
     """What a neuron asks of its own options and of the current that it gets."""
     if layer.type == "lif" and layer.options["recurrent"] and len(layer.source) != 1:
         raise reader.fail(f"{path}.recurrent", f"needs a vector, not a map of {layer.source}")
-    if layer.type != "clif":
-        return
-    if not lif["current_decay"] < lif["decay"]:
+    if layer.type == "clif" and not lif["current_decay"] < lif["decay"]:
         raise reader.fail(
             path, "clif needs lif.current_decay below lif.decay", "they are exp(-1/tau)"
         )
-    if lif["learn_decay"] != "no" or lif["learn_threshold"]:
+    if layer.type == "clif" and (lif["learn_decay"] != "no" or lif["learn_threshold"]):
         raise reader.fail(path, "clif has fixed decays and a fixed threshold")
-    if layers[-1].type not in ("conv", "linear") or layers[-1].options["bias"]:
+    filtered = layer.type == "clif" or (layer.type == "lif" and lif["current_decay"] > 0)
+    if filtered and (layers[-1].type not in ("conv", "linear") or layers[-1].options["bias"]):
         raise reader.fail(
-            path, "clif must follow conv or linear with bias = false",
-            "a constant current would have to pass its synaptic filter",
-        )  # fmt: skip
+            path,
+            f"{layer.type} with a synaptic filter must follow conv or linear with bias = false",
+            "a constant current would have to pass the filter, which no chip's bias does",
+        )
 
 
 def _target(kind: str, options: dict[str, Any], shape: tuple[int, ...]) -> tuple[int, ...]:

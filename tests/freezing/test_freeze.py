@@ -19,7 +19,7 @@ from snn_deploy import checks
 from snn_deploy.errors import Exit, SnnDeployError
 from snn_deploy.freezing import freeze, prove_freeze
 from snn_deploy.freezing.lowering import lower
-from snn_deploy.graph import LIF, Graph, Integrator, ResetTo
+from snn_deploy.graph import LIF, Graph, Integrator, ResetSubtract, ResetTo
 from snn_deploy.nn.architecture import Architecture
 from snn_deploy.nn.models import SpikingNet
 from snn_deploy.packets import Recording
@@ -103,16 +103,27 @@ def test_the_graph_spikes_as_the_module_does(described: Architecture, seed: int)
 def test_nothing_of_training_is_left(described: Architecture) -> None:
     graph = freeze(settled(described))
     checks.check_float(graph)
-    count = sum(layer.type == "lif" for layer in described.layers)
+    count = sum(layer.type in ("lif", "clif") for layer in described.flat_layers())
     assert [type(p.neurons) for p in graph.populations] == [LIF] * count + [Integrator]
-    assert len(graph.projections) == count + 1  # every other layer is folded into these
+    ways = sum(layer.type == "residual" for layer in described.flat_layers())
+    ways += sum(layer.options.get("recurrent", False) for layer in described.flat_layers())
+    assert len(graph.projections) == count + ways + 1  # every other layer is folded into these
     assert graph.timesteps == described.timesteps
     for population in graph.spiking():
         assert isinstance(population.neurons, LIF)
-        assert population.neurons.threshold == described.threshold
-        assert population.neurons.decay == described.decay
-        assert isinstance(population.neurons.reset, ResetTo)
-        assert population.neurons.reset.value == 0
+        soft = filtered_by_two(described) or described.reset == "subtract"
+        assert isinstance(population.neurons.reset, ResetSubtract if soft else ResetTo)
+        if not described.learn_threshold:
+            assert population.neurons.threshold == described.threshold
+        if described.learn_decay == "no":
+            assert population.neurons.decay == described.decay
+        if isinstance(population.neurons.reset, ResetTo):
+            assert population.neurons.reset.value == 0
+
+
+def filtered_by_two(described: Architecture) -> bool:
+    """Whether the neurons are C-LIF."""
+    return any(layer.type == "clif" for layer in described.flat_layers())
 
 
 def test_populations_are_named_after_their_layers() -> None:

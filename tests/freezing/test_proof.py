@@ -22,7 +22,7 @@ from snn_deploy.freezing.proof import _membrane_and_bound, _module_run
 from snn_deploy.graph import Graph
 from snn_deploy.nn.architecture import Architecture
 from snn_deploy.nn.models import SpikingNet
-from snn_deploy.nn.neurons import LIF
+from snn_deploy.nn.neurons import CLIF, Neuron
 from snn_deploy.packets import Recording
 from snn_deploy.sim import simulate
 from snn_deploy.sim.plan import with_sample_axis
@@ -317,20 +317,41 @@ def test_the_recording_must_fit(net: SpikingNet) -> None:
         prove_freeze(net, Recording(values={"": np.zeros((2, 3))}))
 
 
+def plain_membranes(module: Neuron, current: Tensor, steps: int) -> Tensor:
+    """Membranes before the reset [B, T, ...] of a neuron, step by step in float32."""
+
+    def rounded(value: Tensor | None) -> Tensor:
+        return torch.zeros(()) if value is None else value.detach().float()
+
+    given = module.parameters_now()
+    current = current.expand(steps, *current.shape[1:])
+    if isinstance(module, CLIF):
+        current = torch.cat([torch.zeros_like(current[:1]), current[:-1] * module.gain])
+    theta, decay, alpha = (rounded(v) for v in (given.theta, given.decay, given.alpha))
+    membrane, arriving, fired = (torch.zeros_like(current[0]) for _ in range(3))
+    found = []
+    for step in current.unbind(0):
+        if given.recurrent is not None:
+            step = step + fired @ given.recurrent.detach().T
+        arriving = alpha * arriving + step
+        membrane = decay * membrane + arriving
+        found.append(membrane)
+        fired = (membrane - theta >= 0).float()
+        if given.amount is None:
+            membrane = membrane * (1 - fired)
+        else:
+            membrane = membrane - rounded(given.amount) * fired
+    return torch.stack(found, 1)
+
+
 def rounded_membranes(net: SpikingNet, values: Array) -> tuple[dict[str, Array], dict[str, Array]]:
     """Membranes before the reset [B, T, ...] as the module's own float32 has them, and spikes."""
     lowered = lower(net)
     membranes: dict[str, Array] = {}
 
     def keep(name: str) -> Callable[..., None]:
-        def hook(module: LIF, arguments: tuple[Tensor, ...]) -> None:
-            membrane = torch.zeros_like(arguments[0][0])
-            before = []
-            for step in arguments[0].unbind(0):
-                membrane = module.decay * membrane + step
-                before.append(membrane)
-                membrane = membrane * (membrane - module.threshold < 0)
-            membranes[name] = torch.stack(before, 1).double().numpy()
+        def hook(module: Neuron, arguments: tuple[Tensor, int]) -> None:
+            membranes[name] = plain_membranes(module, *arguments).double().numpy()
 
         return hook
 

@@ -9,6 +9,7 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
+from snn_deploy.nn import neurons
 from snn_deploy.nn.architecture import Architecture, parse
 from snn_deploy.nn.models import SpikingNet
 from snn_deploy.packets import Recording
@@ -28,6 +29,10 @@ def linear(features: int, **options: Any) -> dict[str, Any]:
     return {"type": "linear", "features": features, **options}
 
 
+def residual(layers: Layers, shortcut: Layers | None = None) -> dict[str, Any]:
+    return {"type": "residual", "layers": layers, "shortcut": shortcut or []}
+
+
 def avgpool(kernel: int = 2) -> dict[str, Any]:
     return {"type": "avgpool", "kernel": kernel}
 
@@ -41,12 +46,13 @@ def architecture(
     threshold: float = 0.5,
     decay: float = 0.5,
     spike: dict[str, Any] | None = None,
+    lif: dict[str, Any] | None = None,
     **normalisation: Any,
 ) -> Architecture:
     data = {
         "timesteps": timesteps,
         "input": {"kind": kind, "shape": list(shape), **normalisation},
-        "lif": {"threshold": threshold, "decay": decay},
+        "lif": {"threshold": threshold, "decay": decay, **(lif or {})},
         "spike": {"function": "asgl"} if spike is None else spike,
         "layers": layers,
     }
@@ -87,6 +93,11 @@ def settled(described: Architecture, seed: int = 0, passes: int = 3) -> SpikingN
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.weight.mul_(2)  # enough to make neurons spike where nothing is normalised
+        elif isinstance(module, neurons.LIF):
+            if hasattr(module, "decay_logit"):
+                module.decay_logit.add_(torch.randn_like(module.decay_logit))
+            if hasattr(module, "log_threshold"):
+                module.log_threshold.add_(0.3 * torch.randn(()))
         elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.weight.normal_()
             module.bias.normal_()
@@ -119,14 +130,29 @@ def architectures(draw: st.DrawFn) -> Architecture:
 
     Normalisation is in multiples of 1/16, so that float32 and float64 hold the same numbers.
     """
+    neuron = draw(st.sampled_from(("lif", "lif", "lif", "cuba", "clif")))
+    filtered = neuron != "lif"
+    decay = draw(st.sampled_from((0.0, 0.25, 0.5, 0.7, 0.9)))
+    lif: dict[str, Any] = {}
+    if neuron == "clif":
+        decay, lif["current_decay"] = draw(st.sampled_from(((0.5, 0.25), (0.9, 0.7), (0.9, 0.0))))
+    else:
+        lif["current_decay"] = draw(st.sampled_from((0.3, 0.75))) if filtered else 0.0
+        lif["reset"] = draw(st.sampled_from(("zero", "zero", "subtract")))
+        if decay > 0:
+            names = ("no", "no", "layer", "channel", "neuron")
+            lif["learn_decay"] = draw(st.sampled_from(names))
+        lif["learn_threshold"] = draw(st.integers(0, 3)) == 0
+    make = _Drawn(draw, filtered, {"type": "clif"} if neuron == "clif" else LIF)
     is_map = draw(st.integers(0, 3)) > 0
     shape: tuple[int, ...] = (draw(st.integers(1, 6)),)
     if is_map:
         shape = (draw(st.integers(1, 3)), draw(st.integers(4, 8)), draw(st.integers(4, 8)))
-    layers = _conv_blocks(draw, shape[1:]) if is_map else []
+    layers = make.conv_blocks(shape[1:]) if is_map else []
     for _ in range(draw(st.integers(0, 1 if is_map else 2))):
-        layers.append(linear(draw(st.integers(1, 6)), bias=draw(st.booleans())))
-        layers += [BATCHNORM, LIF] if draw(st.booleans()) else [LIF]
+        layers += make.closed(linear(draw(st.integers(1, 6)), bias=make.bias()))
+        if layers[-1] == LIF and draw(st.booleans()):
+            layers[-1] = {"type": "lif", "recurrent": True}
     layers.append(linear(draw(st.integers(2, 4)), bias=draw(st.booleans())))
     kind = draw(st.sampled_from(("constant", "spikes")))
     normalisation: dict[str, Any] = {}
@@ -143,31 +169,68 @@ def architectures(draw: st.DrawFn) -> Architecture:
         kind=kind,
         timesteps=draw(st.integers(1, 6)),
         threshold=draw(st.sampled_from((0.25, 0.3, 0.5, 1.0, 1.7))),
-        decay=draw(st.sampled_from((0.0, 0.25, 0.5, 0.7, 0.9))),
+        decay=decay,
+        lif=lif,
         **normalisation,
     )
 
 
-def _conv_blocks(draw: st.DrawFn, extents: tuple[int, ...]) -> Layers:
-    """Up to two convolutions with what may follow them, and the flattening after them."""
-    layers: Layers = []
-    for _ in range(draw(st.integers(0, 2))):
-        padding = draw(st.integers(0, 2))
-        kernel = draw(st.integers(1, min(3, *(n + 2 * padding for n in extents))))
-        stride = draw(st.integers(1, 2))
-        layers.append(
-            conv(
-                draw(st.integers(1, 4)),
-                kernel,
-                stride=stride,
-                padding=padding,
-                bias=draw(st.booleans()),
-            )
-        )
-        extents = tuple((n + 2 * padding - kernel) // stride + 1 for n in extents)
-        layers += [BATCHNORM, LIF] if draw(st.booleans()) else [LIF]
-        pool = draw(st.integers(1, min(3, *extents)))
-        if pool > 1:
-            layers.append(avgpool(pool))
-            extents = tuple(n // pool for n in extents)
-    return [*layers, FLATTEN]
+class _Drawn:
+    """Draws layers; behind a synaptic filter there are neither biases nor batch normalisation."""
+
+    def __init__(self, draw: st.DrawFn, filtered: bool, neurons: dict[str, Any]) -> None:
+        self.draw = draw
+        self.filtered = filtered
+        self.neurons = neurons
+
+    def bias(self) -> bool:
+        """Whether synapses have a bias."""
+        return not self.filtered and self.draw(st.booleans())
+
+    def normalised(self, synapses: dict[str, Any]) -> Layers:
+        """Synapses, and perhaps batch normalisation behind them."""
+        if self.filtered or not self.draw(st.booleans()):
+            return [synapses]
+        kind = self.draw(st.sampled_from(("plain", "td")))
+        alpha = self.draw(st.sampled_from((1.0, 0.75))) if kind == "td" else 1.0
+        return [synapses, {"type": "batchnorm", "kind": kind, "alpha": alpha}]
+
+    def closed(self, synapses: dict[str, Any]) -> Layers:
+        """Synapses with neurons behind them."""
+        return [*self.normalised(synapses), self.neurons]
+
+    def conv_blocks(self, extents: tuple[int, ...]) -> Layers:
+        """Up to two convolutions with what may follow them, and the flattening after them."""
+        draw, layers = self.draw, Layers()
+        for _ in range(draw(st.integers(0, 2))):
+            padding = draw(st.integers(0, 2))
+            kernel = draw(st.integers(1, min(3, *(n + 2 * padding for n in extents))))
+            stride, channels = draw(st.integers(1, 2)), draw(st.integers(1, 4))
+            options = {"stride": stride, "padding": padding, "bias": self.bias()}
+            layers += self.closed(conv(channels, kernel, **options))
+            extents = tuple((n + 2 * padding - kernel) // stride + 1 for n in extents)
+            if self.neurons == LIF and not self.filtered and draw(st.booleans()):
+                block, extents = self._residual(channels, extents)
+                layers += block
+            pool = draw(st.integers(1, min(3, *extents)))
+            if pool > 1:
+                layers.append(avgpool(pool))
+                extents = tuple(n // pool for n in extents)
+        return [*layers, FLATTEN]
+
+    def _residual(self, channels: int, extents: tuple[int, ...]) -> tuple[Layers, tuple[int, ...]]:
+        """A block with an identity, strided or pooled shortcut, and the map that it makes."""
+        kind = self.draw(st.sampled_from(("identity", "strided", "pooled")))
+        if min(extents) < 2 or any(n % 2 for n in extents):
+            kind = "identity"
+        stride = 1 if kind == "identity" else 2
+        out = channels if kind == "identity" else self.draw(st.integers(1, 4))
+        way: Layers = []
+        if kind == "strided":
+            way = self.normalised(conv(out, 1, stride=2, bias=self.bias()))
+        elif kind == "pooled":
+            way = [avgpool(2), *self.normalised(conv(out, 1, bias=self.bias()))]
+        first = self.closed(conv(3, 3, stride=stride, padding=1, bias=self.bias()))
+        second = self.normalised(conv(out, 3, padding=1, bias=self.bias()))
+        smaller = tuple(n // stride for n in extents)
+        return [residual([*first, *second], way), LIF], smaller

@@ -1,0 +1,194 @@
+"""Frozen neurons against the papers' equations as written, over thousands of timesteps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from snn_deploy.errors import SnnDeployError
+from snn_deploy.freezing import freeze, prove_freeze
+from snn_deploy.graph import LIF, ResetSubtract
+from snn_deploy.nn.models import SpikingNet
+from snn_deploy.nn.neurons import CLIF, postsynaptic_scale
+from snn_deploy.packets import Recording
+from snn_deploy.quantization import quantize
+from snn_deploy.sim import simulate
+from tests.helpers.spiking import LIF as LIF_LAYER
+from tests.helpers.spiking import architecture, conv, linear, residual, settled
+
+Array = NDArray[Any]
+STEPS = 10_000
+MEMBRANE, SYNAPSE, THRESHOLD = np.exp(-1 / 20), np.exp(-1 / 5), 0.5
+
+
+def clif_net(timesteps: int) -> SpikingNet:
+    """3 inputs, 4 C-LIF neurons with weights of both signs."""
+    described = architecture(
+        [linear(4, bias=False), {"type": "clif"}, linear(2)],
+        (3,),
+        kind="spikes",
+        timesteps=timesteps,
+        threshold=THRESHOLD,
+        decay=float(MEMBRANE),
+        lif={"current_decay": float(SYNAPSE)},
+    )
+    torch.manual_seed(3)
+    net = SpikingNet(described).eval()
+    weight: Any = net.layers[0].get_submodule("module").weight
+    with torch.no_grad():
+        weight.copy_(torch.tensor(np.random.default_rng(3).uniform(-0.5, 1.0, (4, 3))))
+    return net
+
+
+def equation_27(arriving: Array, printed: bool = False) -> tuple[Array, Array]:
+    """Spikes and membranes [T, N] of weighted inputs [T, N]: the three states as written.
+
+    c = u0 W s; v = b_v v + c; m = b_m m + c; e[t] = b_m e[t-1] + theta s[t-1]; u = m - v - e.
+    The paper prints m[t-1] in the place of e[t-1].
+    """
+    u0 = postsynaptic_scale(float(MEMBRANE), float(SYNAPSE))
+    v, m, e, fired = (np.zeros(arriving.shape[1]) for _ in range(4))
+    spikes, membranes = [], []
+    for step in arriving:
+        c = u0 * step
+        e = MEMBRANE * (m if printed else e) + THRESHOLD * fired
+        v = SYNAPSE * v + c
+        m = MEMBRANE * m + c
+        u = m - v - e
+        fired = (u >= THRESHOLD).astype(float)
+        spikes.append(fired)
+        membranes.append(u)
+    return np.array(spikes), np.array(membranes)
+
+
+def test_c_lif_in_the_graph_is_equation_27_for_ten_thousand_steps() -> None:
+    net = clif_net(STEPS)
+    graph = freeze(net)
+    neurons = graph.population("linear1").neurons
+    assert isinstance(neurons, LIF)
+    assert isinstance(neurons.reset, ResetSubtract)
+    assert neurons.reset.amount == pytest.approx(THRESHOLD / MEMBRANE)
+    assert graph.incoming("linear1")[0].delay == 1
+
+    spikes = (np.random.default_rng(0).random((1, STEPS, 3)) < 0.08).astype(np.uint8)
+    weight: Any = net.layers[0].get_submodule("module").weight
+    arriving = spikes[0].astype(float) @ weight.detach().double().numpy().T
+    expected, membranes = equation_27(arriving)
+    trace = simulate(graph, Recording(spikes={"": spikes}), engine="reference", trace=True)
+    assert 300 < expected.sum() < 0.3 * expected.size
+    assert np.array_equal(trace.spikes["linear1"][0], expected != 0)
+    # after the step, d' = u - theta / b_m * s is what the graph keeps
+    kept = membranes - expected * THRESHOLD / MEMBRANE
+    assert np.abs(trace.membrane["linear1"][0] - kept).max() < 1e-9
+    assert np.abs(np.abs(membranes) - THRESHOLD).min() > 1e-9  # no tie hides anything
+
+    proof = prove_freeze(clif_net(500), Recording(spikes={"": spikes[:, :500]}))
+    assert proof.holds
+
+
+def test_c_lif_as_printed_never_fires() -> None:
+    arriving = np.random.default_rng(1).uniform(0, 5, (2000, 4))
+    spikes, membranes = equation_27(arriving, printed=True)
+    assert spikes.sum() == 0
+    assert membranes.max() <= 0
+    assert equation_27(arriving)[0].sum() > 1000
+
+
+def test_the_scale_makes_a_single_potential_peak_at_one() -> None:
+    scale = postsynaptic_scale(float(MEMBRANE), float(SYNAPSE))
+    n = np.arange(1, 200)
+    assert scale * (MEMBRANE**n - SYNAPSE**n).max() == pytest.approx(1.0)
+    assert scale == pytest.approx(2.1172, abs=5e-5)
+
+
+def recurrent_net(reset: str = "zero") -> SpikingNet:
+    """Eq. 28: synaptic currents with recurrent weights."""
+    described = architecture(
+        [linear(6, bias=False), {"type": "lif", "recurrent": True}, linear(3, bias=False)],
+        (5,),
+        kind="spikes",
+        timesteps=400,
+        threshold=0.7,
+        decay=0.9,
+        lif={"current_decay": 0.75, "reset": reset, "learn_decay": "neuron"},
+    )
+    return settled(described, 1)
+
+
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
+def test_a_recurrent_layer_in_the_graph_is_equation_28(reset: str) -> None:
+    net = recurrent_net(reset)
+    graph = freeze(net)
+    assert [(p.name, p.delay) for p in graph.incoming("linear1")] == [
+        ("input->linear1", 0),
+        ("linear1->linear1", 1),
+    ]
+    spikes = (np.random.default_rng(2).random((2, 400, 5)) < 0.3).astype(np.uint8)
+    trace = simulate(graph, Recording(spikes={"": spikes}), engine="reference", trace=True)
+    state = {k: v.double().numpy() for k, v in net.state_dict().items()}
+    w, v = state["layers.0.module.weight"], state["layers.1.recurrent.weight"]
+    decay = 1 / (1 + np.exp(-state["layers.1.decay_logit"]))
+    c, u, fired = (np.zeros((2, 6)) for _ in range(3))
+    for t in range(400):
+        c = 0.75 * c + spikes[:, t] @ w.T + fired @ v.T
+        u = decay * u + c
+        fired = (u >= 0.7).astype(float)
+        assert np.array_equal(trace.spikes["linear1"][:, t], fired != 0), t
+        u = u - 0.7 * fired if reset == "subtract" else u * (1 - fired)
+    assert 0.02 < trace.spikes["linear1"].mean() < 0.9
+
+
+def test_a_filter_takes_no_bias() -> None:
+    net = clif_net(3)
+    module: Any = net.layers[0]
+    module.module.bias = torch.nn.Parameter(torch.ones(4))
+    with pytest.raises(SnnDeployError, match="filter") as caught:
+        freeze(net)
+    assert (caught.value.code, caught.value.where) == ("SD205", "layers.1")
+    assert isinstance(net.layers[1], CLIF)
+
+
+def test_a_residual_block_adds_both_ways() -> None:
+    """A hand-made block: each way alone is below the threshold, both together reach it."""
+    layers = [conv(1, 1), LIF_LAYER, residual([conv(1, 1), LIF_LAYER, conv(1, 1)]), LIF_LAYER]
+    described = architecture(
+        [*layers, {"type": "flatten"}, linear(1)], (1, 2, 2), kind="spikes", timesteps=1,
+        threshold=1.25, decay=0.5,
+    )  # fmt: skip
+    net = SpikingNet(described).eval()
+    with torch.no_grad():
+        for weight, value in zip(
+            (p for n, p in net.named_parameters() if n.endswith("module.weight")),
+            (2.0, 2.0, 0.25),
+            strict=False,
+        ):
+            weight.fill_(value)
+    graph = freeze(net)
+    ways = {p.name: p.synapses.weight.ravel().tolist() for p in graph.incoming("conv3")}
+    assert ways == {"conv2->conv3": [0.25], "conv1->conv3": [1.0]}
+    spikes = np.array([[[[[1, 0], [0, 1]]]]], np.uint8)
+    trace = simulate(graph, Recording(spikes={"": spikes}), engine="reference", trace=True)
+    assert trace.spikes["conv3"].astype(int).tolist() == spikes.tolist()
+
+
+def test_frozen_networks_of_the_new_kinds_run_in_integers_or_are_refused() -> None:
+    """Quantizing them all is the next part's; what is not refused must be the same in engines."""
+    block = residual([conv(4, 3, padding=1), LIF_LAYER, conv(4, 3, padding=1)])
+    described = architecture(
+        [conv(4, 3, padding=1), LIF_LAYER, block, LIF_LAYER, {"type": "flatten"}, linear(3)],
+        (1, 6, 6), kind="spikes",
+    )  # fmt: skip
+    net = settled(described)
+    spikes = (np.random.default_rng(0).random((4, 3, 1, 6, 6)) < 0.4).astype(np.uint8)
+    for target in ("generic", "loihi2"):
+        graph = quantize(freeze(net), target)
+        traces = [
+            simulate(graph, Recording(spikes={"": spikes}), engine=engine, trace=True)  # type: ignore[arg-type]
+            for engine in ("reference", "event")
+        ]
+        for name in traces[0].spikes:
+            assert np.array_equal(traces[0].spikes[name], traces[1].spikes[name])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,14 +13,15 @@ from numpy.typing import NDArray
 
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.freezing import freeze, prove_freeze
-from snn_deploy.graph import LIF, ResetSubtract
+from snn_deploy.graph import LIF, Graph, ResetSubtract, ResetTo
 from snn_deploy.nn.models import SpikingNet
 from snn_deploy.nn.neurons import CLIF, postsynaptic_scale
 from snn_deploy.packets import Recording
 from snn_deploy.quantization import quantize
 from snn_deploy.sim import simulate
+from snn_deploy.synapses import Dense, with_weights
+from tests.helpers.spiking import FLATTEN, architecture, avgpool, conv, linear, residual, settled
 from tests.helpers.spiking import LIF as LIF_LAYER
-from tests.helpers.spiking import architecture, conv, linear, residual, settled
 
 Array = NDArray[Any]
 STEPS = 10_000
@@ -192,3 +195,102 @@ def test_frozen_networks_of_the_new_kinds_run_in_integers_or_are_refused() -> No
         ]
         for name in traces[0].spikes:
             assert np.array_equal(traces[0].spikes[name], traces[1].spikes[name])
+
+
+def changed(graph: Graph, name: str, **fields: Any) -> Graph:
+    """The graph with other fields of one projection."""
+    projections = tuple(replace(p, **fields) if p.name == name else p for p in graph.projections)
+    return replace(graph, projections=projections)
+
+
+def with_neurons(graph: Graph, name: str, **fields: Any) -> Graph:
+    """The graph with other neurons in one population."""
+    populations = tuple(
+        replace(p, neurons=replace(p.neurons, **fields)) if p.name == name else p
+        for p in graph.populations
+    )
+    return replace(graph, populations=populations)
+
+
+def block_net() -> SpikingNet:
+    """A residual block with tdBN on both ways and a pooled shortcut."""
+    td = {"type": "batchnorm", "kind": "td", "alpha": 0.7}
+    way = [avgpool(2), conv(4, 1), td]
+    main = [conv(4, 3, stride=2, padding=1), td, LIF_LAYER, conv(4, 3, padding=1), td]
+    layers = [conv(3, 3, padding=1), td, LIF_LAYER, residual(main, way), LIF_LAYER]
+    described = architecture([*layers, FLATTEN, linear(3)], (2, 6, 6), kind="spikes")
+    net = settled(described, 4)
+    for module in net.modules():  # tdBN's scale is small: let currents decide, not biases
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.weight.data.mul_(3)
+            module.bias.data.mul_(0.2)
+    return net
+
+
+def transposed(graph: Graph) -> Graph:
+    (recurrent,) = (p for p in graph.incoming("linear1") if p.source == "linear1")
+    weight = recurrent.synapses.weight.T.copy()
+    return changed(graph, recurrent.name, synapses=Dense(weight))
+
+
+def scaled(graph: Graph, name: str, factor: float) -> Graph:
+    (projection,) = (p for p in graph.projections if p.name == name)
+    weight = projection.synapses.weight * factor
+    return changed(graph, name, synapses=with_weights(projection.synapses, weight))
+
+
+def dropped(graph: Graph, name: str) -> Graph:
+    return replace(graph, projections=tuple(p for p in graph.projections if p.name != name))
+
+
+Fault = Callable[[Graph], Graph]
+FAULTS: dict[str, tuple[Callable[[], SpikingNet], Fault]] = {
+    "C-LIF without its delay": (
+        lambda: clif_net(60),
+        lambda g: changed(g, "input->linear1", delay=0),
+    ),
+    "C-LIF with the plain threshold subtracted": (
+        lambda: clif_net(60),
+        lambda g: with_neurons(g, "linear1", reset=ResetSubtract(THRESHOLD)),
+    ),
+    "C-LIF without its gain": (lambda: clif_net(60), lambda g: scaled(g, "input->linear1", 1.01)),
+    "C-LIF with a hard reset": (
+        lambda: clif_net(60),
+        lambda g: with_neurons(g, "linear1", reset=ResetTo()),
+    ),
+    "recurrent weights transposed": (recurrent_net, transposed),
+    "recurrence forgotten": (recurrent_net, lambda g: dropped(g, "linear1->linear1")),
+    "recurrence a step late": (recurrent_net, lambda g: changed(g, "linear1->linear1", delay=2)),
+    "the filter's decay off": (
+        recurrent_net,
+        lambda g: with_neurons(g, "linear1", current_decay=np.array(0.74)),
+    ),
+    "one decay for all neurons": (
+        recurrent_net,
+        lambda g: with_neurons(g, "linear1", decay=np.array(0.9)),
+    ),
+    "a subtraction made a hard reset": (
+        lambda: recurrent_net("subtract"),
+        lambda g: with_neurons(g, "linear1", reset=ResetTo()),
+    ),
+    "the shortcut dropped": (block_net, lambda g: dropped(g, "conv1->conv3")),
+    "tdBN's scale forgotten on the shortcut": (
+        block_net,
+        lambda g: scaled(g, "conv1->conv3", 1 / (0.7 * 0.5)),
+    ),
+    "the pool's factor forgotten on the shortcut": (
+        block_net,
+        lambda g: scaled(g, "conv1->conv3", 4.0),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_planted_fault_is_found(name: str) -> None:
+    make, fault = FAULTS[name]
+    net = make()
+    shape = net.architecture.input_shape
+    spikes = np.random.default_rng(7).random((8, net.architecture.timesteps, *shape)) < 0.3
+    recording = Recording(spikes={"": spikes.astype(np.uint8)})
+    assert prove_freeze(net, recording).holds
+    assert not prove_freeze(net, recording, graph=fault(freeze(net))).holds

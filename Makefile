@@ -49,6 +49,11 @@ PEERS_PYTHON ?= python3.11
 	       --no-deps --ignore-requires-python -r $< \
 	  && touch $@
 
+.peers/training/.made: benchmarks/training-requirements.txt
+	rm -rf .peers/training && $(PEERS_PYTHON) -m venv .peers/training \
+	  && .peers/training/bin/python -m pip --disable-pip-version-check -q install --no-deps -r $< \
+	  && touch $@
+
 peers: $(VENV)/.test .peers/lava/.made
 	SNN_DEPLOY_LAVA_PYTHON=$(CURDIR)/.peers/lava/bin/python $(BIN)/python -m pytest tests/peers -n 2 -rP
 
@@ -69,9 +74,10 @@ lint: $(VENV)/.dev
 	cp -rs $(CURDIR)/exporters $(CURDIR)/hw_profiles .types/snn_deploy/
 	cd .types && ../$(BIN)/mypy --config-file ../pyproject.toml -p snn_deploy
 
-bench: $(VENV)/.test
+bench: $(VENV)/.test .peers/training/.made
 	$(BIN)/python benchmarks/event.py
 	$(BIN)/python benchmarks/lava.py
+	PYTHONPATH=$(CURDIR) .peers/training/bin/python benchmarks/training.py
 
 clean:
 	rm -rf .venv .peers .types build demo dist *.egg-info

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from snn_deploy.cli.common import json_option, print_json, show, talk
+from snn_deploy.errors import SnnDeployError
 
 
 @click.command()
@@ -28,7 +31,14 @@ def command(recipe: str, output: str, plot: str | None, as_json: bool) -> None:
     checked = read_recipe(recipe)
     unit = " dB" if checked.loss == "reconstruction" else "%"
     if plot is not None:
+        from snn_deploy.nn.plots import require_matplotlib
+
         require_writable(plot)
+        require_matplotlib()
+        if Path(plot).resolve() == Path(output).resolve():
+            raise SnnDeployError(
+                "SD102", "the plot would replace the network", where=plot, fix="name another file"
+            )
 
     def report(epoch: Epoch) -> None:
         mark = "  best so far" if epoch.best else ""

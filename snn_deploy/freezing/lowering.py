@@ -66,8 +66,9 @@ class _Way:
 
 @dataclass(slots=True)
 class _Walk:
-    """What has been built so far."""
+    """What has been built so far; ``constant``: whether the input is the same at all timesteps."""
 
+    constant: bool
     populations: list[Population] = field(default_factory=list)
     projections: list[Projection] = field(default_factory=list)
     modules: dict[str, nn.Module] = field(default_factory=dict)
@@ -104,6 +105,8 @@ class _Walk:
         module = layer.module if isinstance(layer, OverTime) else layer
         if isinstance(module, nn.Conv2d | nn.Linear):
             kind = "conv" if isinstance(module, nn.Conv2d) else "linear"
+            if way.currents:
+                raise ValueError("without neurons before it")
             current = open_current(module, way.source, way.pool, way.factor)
             self.counts[kind] = self.counts.get(kind, 0) + 1
             return replace(way, currents=(current,), label=f"{kind}{self.counts[kind]}")
@@ -114,6 +117,8 @@ class _Walk:
                 raise ValueError("without synapses before it")
             return replace(way, currents=(fold_batchnorm(way.currents[0], module),))
         if isinstance(module, nn.AvgPool2d):
+            if way.currents or way.pool is not None:
+                raise ValueError("without neurons before it")
             pool, factor = fold_average_pool(module)
             return replace(way, pool=pool, factor=factor)
         if isinstance(module, Neuron):
@@ -135,6 +140,9 @@ class _Walk:
             gain, delay, recurrent = frozen.gain, frozen.delay, frozen.recurrent
             if bias.any() and frozen.neurons.current_decay is not None:
                 raise ValueError("with a synaptic filter behind a bias or batch normalisation")
+        if delay and self.constant and any(c.source == INPUT for c in way.currents):
+            # a constant input is there from the first timestep on, in every engine
+            raise ValueError("fed by a constant input, without a LIF layer between,")
         neurons: Any = frozen.neurons if isinstance(frozen, FrozenNeurons) else frozen
         self.populations.append(
             Population(name=name, shape=shape, neurons=replace(neurons, bias=bias))
@@ -176,7 +184,7 @@ def lower(model: nn.Module) -> Lowered:
         mean=np.array(architecture.mean),
         std=np.array(architecture.std),
     )
-    walk = _Walk()
+    walk = _Walk(spec.kind == "constant")
     way = walk.chain(model.layers.named_children(), _Way(INPUT, architecture.input_shape), "layers")
     readout = Integrator(decay=np.array(0.0), bias=np.array(0.0), readout="mean")
     walk.close(way, OUTPUT, readout)
@@ -185,7 +193,7 @@ def lower(model: nn.Module) -> Lowered:
         populations=tuple(walk.populations),
         projections=tuple(walk.projections),
         outputs=(OUTPUT,),
-        timesteps=architecture.timesteps,
+        timesteps=model.timesteps,
     )
     checks.check_float(graph)
     return Lowered(graph, walk.modules, walk.magnitude)

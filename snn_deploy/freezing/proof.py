@@ -32,9 +32,9 @@ from snn_deploy.synapses import with_weights
 
 Array = NDArray[Any]
 
-# Unit roundoff of float32, and operations per sum besides its products: normalisation of the input
-# (3), pooling (2), batch normalisation (7), residual sum (1), decay and addition to the membrane
-# (3), gain of C-LIF (2), rounded up.
+# Unit roundoff of float32, and roundings per sum besides its products: normalisation of the input
+# (4), pooling (2), batch normalisation (7) with tdBN's scale or the gain of a C-LIF (2), sums of
+# residual ways (1 for each), rounded up.
 _ROUNDOFF = 2.0**-24
 _OTHER_OPERATIONS = 20
 # Decays, thresholds and reset amounts are rounded to float32, learned ones after a sigmoid or an
@@ -254,7 +254,8 @@ def _tainted(
 ) -> Array:
     """Neurons and timesteps that an earlier flip may have changed: bool of ``shape`` [B, T, ...].
 
-    A flip reaches the neurons it projects to in the step it arrives, and stays in their membranes.
+    A flip reaches the neurons it projects to in the step it arrives, and stays in their currents
+    and membranes. A neuron's own flip stays in its membrane, through either reset.
     """
     reached = np.zeros(shape, bool)
     for projection in graph.incoming(population.name):
@@ -264,7 +265,7 @@ def _tainted(
         source = graph.shape_of(projection.source)
         arriving = synaptic_sum(ones, source, flips[projection.source].astype(float)) > 0
         delay = projection.longest_delay  # frozen graphs have one delay per projection
-        reached[:, delay:] |= arriving[:, : arriving.shape[1] - delay]
+        reached[:, delay:] |= arriving[:, : max(arriving.shape[1] - delay, 0)]
     if population.name in flips:
         reached[:, 1:] |= flips[population.name][:, :-1]
     return np.asarray(np.logical_or.accumulate(reached, axis=1))
@@ -288,7 +289,7 @@ def _membrane_and_bound(
             _source_magnitude(graph, projection, part, trace),
         )
         delay = projection.longest_delay
-        summed[:, delay:] += arriving[:, : after.shape[1] - delay]
+        summed[:, delay:] += arriving[:, : max(after.shape[1] - delay, 0)]
         window = 1 if projection.pool is None else int(np.prod(projection.pool.kernel))
         terms += projection.synapses.weight[0].size * window
     operations = (terms + _OTHER_OPERATIONS) * _ROUNDOFF

@@ -453,8 +453,9 @@ def _check_neuron(
     if filtered and (layers[-1].type not in ("conv", "linear") or layers[-1].options["bias"]):
         raise reader.fail(
             path,
-            f"{layer.type} with a synaptic filter must follow conv or linear with bias = false",
-            "a constant current would have to pass the filter, which no chip's bias does",
+            f"{layer.type} with a synaptic filter must follow conv or linear with bias = false: a "
+            "bias would have to pass the filter, which no chip's does",
+            "write bias = false, and no batchnorm between",
         )
 
 

@@ -10,7 +10,7 @@ use and kept on disk.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -85,7 +85,8 @@ def _slopes(kind: int, x: Any, width: Any, one: Any) -> Any:
         edge, here = math.tanh(half * inverse), math.tanh(z)
         sharp = (one - here * here) / (two * edge)
         slope = sharp * inverse if inside else zero
-        by_temperature = x * sharp - here * (one - edge * edge) / (two * two * edge * edge)
+        # divided one after the other: the square of a small edge is 0 in float32
+        by_temperature = x * sharp - here / edge * (one - edge * edge) / (two * two * edge)
         return slope, -by_temperature * inverse * inverse if inside else zero
     if kind == _CLIP:
         # the same sum as in H, so that edges fall alike
@@ -106,7 +107,7 @@ def _slopes(kind: int, x: Any, width: Any, one: Any) -> Any:
     return slope, -z * slope
 
 
-@lru_cache(maxsize=None)
+@cache
 def forward_kernel(kind: int, noisy: bool, shared: bool, soft: bool, filtered: bool) -> Any:
     """The forward recurrence of one combination of rules.
 
@@ -174,7 +175,7 @@ def forward_kernel(kind: int, noisy: bool, shared: bool, soft: bool, filtered: b
     return forward
 
 
-@lru_cache(maxsize=None)
+@cache
 def backward_kernel(
     kind: int, soft: bool, filtered: bool, constant: bool, by_width: bool, by_rest: bool
 ) -> Any:
@@ -215,8 +216,10 @@ def backward_kernel(
             n = min(BLOCK, neurons - start)
             for b in range(samples):
                 gvb, gib = gv[b, start : start + n], gi[b, start : start + n]
-                local[:] = u.dtype.type(0)
-                total_c[:] = u.dtype.type(0)
+                if by_width or by_rest:
+                    local[:] = u.dtype.type(0)
+                if constant:
+                    total_c[:] = u.dtype.type(0)
                 for t in range(steps - 1, -1, -1):
                     gcb = gc[0 if constant else t, b, start : start + n]
                     gsb = gs[t, b, start : start + n]
@@ -238,10 +241,7 @@ def backward_kernel(
                         else:
                             emitted = gsb[k] - gvb[k] * ub[k]
                             membrane = gvb[k] * (one - sb[k]) + emitted * slope
-                        if filtered:
-                            current = membrane + gib[k]
-                        else:
-                            current = membrane
+                        current = membrane + gib[k] if filtered else membrane
                         if by_width:
                             local[4, k] += emitted * by_w
                         if by_rest:
@@ -267,12 +267,18 @@ def backward_kernel(
                 if constant:
                     gc[0, b, start : start + n] = total_c[:n]
                 for which in range(5):
-                    if per_neuron:
+                    wanted = by_width if which == 4 else by_rest
+                    if wanted and per_neuron:
                         for k in range(n):
                             sums[which, start + k] += local[which, k]
-                    else:
+                    elif wanted:
+                        half = BLOCK  # halves fold onto each other, which vectorises
+                        while half > 8:
+                            half //= 2
+                            for k in range(half):
+                                local[which, k] += local[which, half + k]
                         total = 0.0
-                        for k in range(n):
+                        for k in range(8):
                             total += local[which, k]
                         sums[which, block] += total
 

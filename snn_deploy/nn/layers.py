@@ -35,6 +35,8 @@ class BatchNormOverTime(nn.Module):
     def forward(self, x: Tensor, timesteps: int) -> Tensor:
         """[T, B, ...] to the same; [1, B, ...] stands for ``timesteps`` equal steps."""
         module = self.module
+        if self.training and len(x) == 1 < timesteps and x.numel() == x.shape[2]:
+            x = x.expand(timesteps, *x.shape[1:])  # torch asks for two values per channel
         weight = module.weight if self.scale == 1.0 else module.weight * self.scale
         flat = x.flatten(0, 1)
         mean, variance, momentum = module.running_mean, module.running_var, module.momentum
@@ -69,7 +71,7 @@ def _update(kept: Tensor, found: Tensor, momentum: float, flat: Tensor, repeats:
 class Residual(nn.Module):
     """Two ways from the same spikes, whose currents are added; an empty shortcut is identity."""
 
-    def __init__(self, layers: nn.Module, shortcut: nn.Module) -> None:
+    def __init__(self, layers: Chain, shortcut: Chain) -> None:
         super().__init__()
         self.layers = layers
         self.shortcut = shortcut

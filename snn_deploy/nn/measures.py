@@ -35,7 +35,7 @@ class Judgement:
         self.measure = "psnr" if loss == "reconstruction" else "accuracy"
         functions: dict[str, losses.Loss] = {
             "cross_entropy": losses.mean_current_cross_entropy,
-            "tet": partial(losses.tet, **tet),
+            "tet": partial(losses.tet, weight=tet["weight"], target=tet["target"]),
             "reconstruction": losses.mean_current_error,
         }
         self.loss = functions[loss]

@@ -14,6 +14,18 @@ from snn_deploy.errors import SnnDeployError
 from snn_deploy.packets import write_atomically
 
 
+def require_matplotlib() -> None:
+    """Raise SD107 now if plots could not be drawn after long work."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        raise SnnDeployError(
+            "SD107",
+            "plots need matplotlib",
+            fix="pip install -c constraints.txt 'snn-deploy[plot]'",
+        ) from None
+
+
 @contextmanager
 def figure(path: str | os.PathLike[str], panels: int = 1) -> Iterator[Any]:
     """Axes (a list, if there are several panels) of a figure that is written when the block ends.
@@ -25,15 +37,10 @@ def figure(path: str | os.PathLike[str], panels: int = 1) -> Iterator[Any]:
     SnnDeployError
         SD107 without matplotlib, SD102 if the file cannot be written.
     """
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise SnnDeployError(
-            "SD107",
-            "plots need matplotlib",
-            fix="pip install -c constraints.txt 'snn-deploy[plot]'",
-        ) from None
+    require_matplotlib()
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
     drawn = Figure(figsize=(5.5 * panels, 4.0), layout="constrained")
     axes = [drawn.add_subplot(1, panels, number + 1) for number in range(panels)]
     yield axes if panels > 1 else axes[0]
@@ -60,14 +67,25 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         lines = [""]
     try:
         epochs = [json.loads(line) for line in lines]
-        if not epochs or not all(isinstance(e["widths"], dict) and e["epoch"] for e in epochs):
-            raise ValueError("no epochs")
-    except (ValueError, KeyError, TypeError) as error:
+        if not epochs or not all(map(_is_epoch, epochs)):
+            raise ValueError("no epochs, or some that lack what is drawn")
+    except (ValueError, RecursionError) as error:
         raise SnnDeployError(
             "SD401", "not a metrics file", where=where, why=str(error),
             fix="give the .metrics.jsonl that `snn-deploy train` writes",
         ) from None  # fmt: skip
     return epochs
+
+
+def _is_epoch(data: Any) -> bool:
+    if not isinstance(data, dict):
+        return False
+    values = [data.get(key) for key in ("epoch", "noisy_accuracy", "validation_accuracy")]
+    for key in ("widths", "similarities"):
+        if not isinstance(data.get(key), dict):
+            return False
+        values += data[key].values()
+    return all(type(value) in (int, float) for value in values)
 
 
 def plot_training(metrics: str | os.PathLike[str], output: str | os.PathLike[str]) -> None:

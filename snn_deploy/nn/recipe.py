@@ -112,7 +112,13 @@ class Recipe:
             for stage in self.stages
         ]
         if self.initial:
-            data["initial"] = hashlib.sha256(Path(self.initial).read_bytes()).hexdigest()
+            try:
+                content = Path(self.initial).read_bytes()
+            except OSError as error:
+                raise SnnDeployError(
+                    "SD101", "cannot read", where=self.initial, why=error.strerror
+                ) from None
+            data["initial"] = hashlib.sha256(content).hexdigest()
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
@@ -163,11 +169,12 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     try:
         text = Path(path).read_text("utf-8")
         data = tomllib.loads(text)
+        repr(data)  # a message must be able to say every value: no integers of thousands of digits
     except (FileNotFoundError, NotADirectoryError):
         raise SnnDeployError("SD101", "no such file", where=where) from None
     except OSError as error:
         raise SnnDeployError("SD101", "cannot read", where=where, why=error.strerror) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # bad TOML, bad UTF-8, numbers without end
         raise SnnDeployError("SD104", "not valid TOML", where=where, why=str(error)) from None
     try:
         return parse_recipe(data, where)
@@ -210,7 +217,7 @@ def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
     if width_rate != MATCHED:
         width_rate = reader.within(width_rate, f"{path} width_learning_rate", 0.0, 1e3)
     reader.boolean(training["channels_last"], f"{path} channels_last")
-    if not isinstance(training["initial"], str):
+    if not isinstance(training["initial"], str) or "\0" in training["initial"]:
         raise reader.fail(f"{path} initial", "the path of a checkpoint is needed")
     recipe = Recipe(
         data=options,
@@ -233,7 +240,9 @@ def _table(reader: Reader, key: str, data: Any) -> dict[str, Any]:
     for name, value in table.items():
         at = f"{path}.{name}"
         if name == "milestones":
-            table[name] = [reader.within(m, at, 0.0, 1.0) for m in value] if value else []
+            if not isinstance(value, list):
+                raise reader.fail(at, "a list is needed", "fractions of the epochs, rising")
+            table[name] = [reader.within(m, at, 0.0, 1.0) for m in value]
             if any(a >= b for a, b in zip(table[name], table[name][1:], strict=False)):
                 raise reader.fail(
                     at, f"{table[name]} is out of order", "fractions of the epochs, rising"
@@ -260,7 +269,7 @@ def _stages(
     if training["stages"] is None:
         epochs = reader.integer(training["epochs"], "[training] epochs", 1, _MOST_EPOCHS)
         return (Stage("snn", architecture.timesteps, epochs, rate),)
-    stages = []
+    stages: list[Stage] = []
     for index, entry in enumerate(reader.sequence(training["stages"], path)):
         at = f"{path}[{index}]"
         stage = reader.table(entry, at, _STAGE)
@@ -269,7 +278,10 @@ def _stages(
         own = rate if stage["learning_rate"] is None else stage["learning_rate"]
         own = reader.within(own, f"{at}.learning_rate", 0.0, 1e3)
         steps = architecture.timesteps if stage["timesteps"] is None else stage["timesteps"]
-        steps = 1 if kind == "ann" else reader.integer(steps, f"{at}.timesteps", 1)
+        steps = reader.integer(steps, f"{at}.timesteps", 1)
+        if kind == "ann" and stage["timesteps"] is not None:
+            raise reader.fail(f"{at}.timesteps", "an ANN has no timesteps", "leave it out")
+        steps = 1 if kind == "ann" else steps
         if kind == "ann" and stages:
             raise reader.fail(f"{at}.kind", "only the first stage may be an ANN")
         stages.append(Stage(kind, steps, epochs, own))

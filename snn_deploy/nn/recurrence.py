@@ -137,7 +137,16 @@ def run(
     Returns
     -------
     What is emitted [T, B, ...], and the state after the last timestep.
+
+    Raises
+    ------
+    ValueError
+        For a number of currents that is neither 1 nor ``steps``, or another dtype.
     """
+    if steps < 1 or len(c) not in (1, steps):  # kernels look no further than this
+        raise ValueError(f"{len(c)} currents for {steps} timesteps: give one, or one for each")
+    if c.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"currents are float32 or float64, not {c.dtype}")
     state = silence(c) if state is None else state
     if c.device.type != "cpu":
         return plain(c, steps, parameters, emission, seed, state, at)
@@ -211,8 +220,9 @@ class _Fused(torch.autograd.Function):
         layout = _layout(rules, shape)
         noisy = rules.emission.probability < 1
         kernel = kernels.forward_kernel(
-            _kind(rules) if noisy else 0, noisy, rules.emission.shared, rules.soft, rules.filtered
-        )
+            _kind(rules) if noisy else 0, noisy, noisy and rules.emission.shared,
+            rules.soft, rules.filtered,
+        )  # fmt: skip
         u, s = c.new_empty((steps, *shape)), c.new_empty((steps, *shape))
         currents = u.new_empty((steps, *shape) if rules.filtered else 0)
         v, i = v0.clone().contiguous(), i0.clone().contiguous()
@@ -237,11 +247,12 @@ class _Fused(torch.autograd.Function):
         else:
             before = s0
             for t in range(steps):
-                fed = torch.addmm(c[t if len(c) > 1 else 0], before, recurrent.T)
+                with torch.autocast("cpu", enabled=False):  # kernels take no bfloat16
+                    fed = torch.addmm(c[t if len(c) > 1 else 0], before, recurrent.T)
                 one = slice(t, t + 1)
                 kernel(
-                    0, _blocks(layout), 1, rules.at + t, _sequence(fed[None], layout), flat_v, flat_i,
-                    flat_u[one], flat_s[one], flat_currents[one], *tail,
+                    0, _blocks(layout), 1, rules.at + t, _sequence(fed[None], layout), flat_v,
+                    flat_i, flat_u[one], flat_s[one], flat_currents[one], *tail,
                 )  # fmt: skip
                 before = s[t]
         ctx.save_for_backward(

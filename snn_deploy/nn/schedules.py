@@ -89,8 +89,11 @@ def dspike_temperature(
     The chosen temperature, always above 0.
     """
     functions = [m for m in model.modules() if isinstance(m, Dspike)]
+    if not functions:
+        raise ValueError("a network without Dspike functions has no temperature")
     probe = copy.deepcopy(model).train()  # its batch statistics may move; the model's do not
     layer = next(m for m in probe.modules() if isinstance(m, nn.Conv2d | nn.Linear))
+    layer.weight.data = layer.weight.data.contiguous()  # it may have channels last
     flat = layer.weight.detach().view(-1)
     chosen = torch.randperm(flat.numel())[:weights]
     differences = torch.empty(len(chosen))
@@ -113,7 +116,7 @@ def dspike_temperature(
                 function.temperature = temperature
         (gradient,) = torch.autograd.grad(loss(probe.currents(x), target), [layer.weight])
         similarity = nn.functional.cosine_similarity(
-            gradient.view(-1)[chosen], differences, dim=0
+            gradient.reshape(-1).cpu()[chosen], differences, dim=0
         ).item()
         if similarity > best_similarity:
             best, best_similarity = temperature, similarity

@@ -20,7 +20,7 @@ from snn_deploy.nn.checkpoint import load, read_data, save, to_bytes
 from snn_deploy.nn.datasets import Dataset, Split, hold_out, open_dataset
 from snn_deploy.nn.measures import Judgement, evaluate, layer_similarities, noisy, widths
 from snn_deploy.nn.models import SpikingNet
-from snn_deploy.nn.neurons import Neuron
+from snn_deploy.nn.neurons import Neuron, neurons
 from snn_deploy.nn.recipe import MATCHED, Recipe, read_recipe
 from snn_deploy.nn.twin import AnalogTwin, inherit
 from snn_deploy.packets import Recording, require_writable, write_atomically, write_npz
@@ -121,13 +121,15 @@ def train(
 def _train(
     recipe: Recipe, output: Path, progress: Callable[[Epoch], None] | None
 ) -> TrainingResult:
+    require_writable(output)
     device = _device(recipe)
     data = open_dataset(recipe.data, recipe.architecture.timesteps)
     _check_fit(recipe, data)
     partial = output.with_name(output.name + ".partial")
     metrics = output.with_name(output.name + ".metrics.jsonl")
     recording = output.with_name(f"{recipe.data.name}-test.npz")
-    require_writable(output)
+    for path in (recording, metrics, partial):
+        require_writable(path)
     if output == recording:
         raise SnnDeployError(
             "SD102", f"{recording.name} is the recording's name", where=str(output),
@@ -156,7 +158,7 @@ def _train(
         measure=run.judge.measure,
         best_epoch=run.best_epoch,
         validation_accuracy=run.best_accuracy,
-        test_accuracy=evaluate(model, data.test, run.judge)[0],
+        test_accuracy=evaluate(load(output), data.test, run.judge)[0],  # of what was written
         resumed_at=start,
     )
 
@@ -277,7 +279,7 @@ class _Run:
                 self.model, recipe.sharpen["start"], recipe.sharpen["end"], within / stage.epochs
             )
             return 0.0
-        if function == "dspike":
+        if function == "dspike" and neurons(self.model):
             first = np.arange(min(recipe.batch, len(self.train.labels)))
             x, target = self._batch(self.train, first)
             schedules.dspike_temperature(self.model, x, target, self.judge.loss, **recipe.search)
@@ -301,7 +303,9 @@ class _Run:
         if self.recipe.schedule == "cosine":
             self.schedule.step()
         judged, validation_loss = evaluate(self.model, self.validation, self.judge)
-        if not np.isfinite([total, validation_loss]).all():
+        # weights too: where batch statistics are infinite, nothing but zeros comes out of them
+        state = self.model.state_dict().values()
+        if not (np.isfinite([total, validation_loss]).all() and all(map(_finite, state))):
             raise SnnDeployError(
                 "SD403",
                 f"the training diverged in epoch {epoch + 1}",
@@ -432,12 +436,18 @@ class _Run:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.schedule.load_state_dict(json.loads(state["schedule"]))
-        self.log = str(state["log"])
+        if not isinstance(state["log"], str):
+            raise TypeError("its metrics are no text")
+        self.log = state["log"]
         torch.set_rng_state(state["random"])
 
     def _stage_model(self, number: int) -> dict[str, Tensor]:
         kind = AnalogTwin if self.recipe.stages[number].kind == "ann" else SpikingNet
         return dict(kind(self.recipe.architecture).state_dict())
+
+
+def _finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
 
 
 def _device(recipe: Recipe) -> torch.device:

@@ -47,6 +47,7 @@ def quantize(graph: Graph, to: Target | str) -> Graph:
     checks.check_float(graph)
     inputs = tuple(_input(spec, number_format) for spec in graph.inputs)
     graph = replace(graph, inputs=inputs, number_format=number_format)
+    _check_host_sums(graph, chip.id)
     quantized = [_population(graph, p, number_format, chip.id) for p in graph.populations]
     found = {p.name: p for q in quantized for p in q.projections}
     integer = replace(
@@ -71,6 +72,20 @@ def _input(spec: InputSpec, number_format: NumberFormat) -> InputSpec:
     limit = (1 << (number_format.input_bits - signed)) - 1
     largest = max(float(-low.min()), float(high.max()))
     return replace(spec, scale=largest / limit if largest > 0 else 1.0)
+
+
+def _check_host_sums(graph: Graph, chip: str) -> None:
+    """A sum that the host hands over as a bias joins the membrane behind any synaptic filter."""
+    for projection in graph.projections:
+        neurons = graph.population(projection.target).neurons
+        if graph.on_host(projection) and neurons.current_decay is not None:
+            raise SnnDeployError(
+                "SD202",
+                f"{chip} takes a constant input as a bias, which passes no synaptic filter",
+                where=projection.name,
+                fix="train the first layer without current_decay or on spikes, or choose the "
+                "target `generic`",
+            )
 
 
 def _population(

@@ -34,11 +34,23 @@ CASES = {
     "train broken.toml -o new.pt": "SD104",
     "train spam.toml -o new.pt": "SD104",
     "train features.toml -o new.pt": "SD104",
+    "train milestones.toml -o new.pt": "SD104",
+    "train stages.toml -o new.pt": "SD104",
+    "train mnist.toml -o new.pt": "SD101",
+    "train initial.toml -o new.pt": "SD101",
+    "train other.toml -o new.pt": "SD104",
     "train images.npz -o new.pt": "SD104",
     "train recipe.toml -o /proc/nothing/new.pt": "SD102",
     "train recipe.toml -o none/new.pt": "SD102",
     "train recipe.toml -o file.txt/new.pt": "SD102",
     "train recipe.toml -o build": "SD102",
+    "train recipe.toml -o .": "SD102",
+    "train recipe.toml -o digits-test.npz": "SD102",
+    "train recipe.toml -o blocked.pt": "SD102",
+    "train recipe.toml -o new.pt --plot none/plot.svg": "SD102",
+    "train recipe.toml -o new.pt --plot build": "SD102",
+    "train recipe.toml -o new.pt --plot new.pt": "SD102",
+    "train recipe.toml -o new.pt --plot": USAGE,
     "train recipe.toml -o stale.pt": "SD401",
     "train recipe.toml": USAGE,
     "train -o new.pt": USAGE,
@@ -167,6 +179,17 @@ def test_one_message_and_nothing_left_behind(
     assert contents(workspace) == before
 
 
+def test_a_wrong_recipe_is_named_with_its_line(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(workspace)
+    for name, key in (("milestones", "noise"), ("stages", "{ epoch = 1"), ("spam", "name")):
+        lines = Path(f"{name}.toml").read_text().splitlines()
+        (number,) = (n for n, line in enumerate(lines, 1) if line.strip().startswith(key))
+        assert run(["train", f"{name}.toml", "-o", "new.pt"]) == 2
+        assert f"  --> {name}.toml:{number}\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -258,14 +281,16 @@ def test_interrupted_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert (training.returncode, out) == (130, "")
     assert err.rstrip().endswith("interrupted")
     assert "Traceback" not in err
-    assert contents(tmp_path).keys() == {"recipe.toml", "model.pt.partial"}
+    left = {"recipe.toml", "model.pt.partial", "model.pt.metrics.jsonl"}
+    assert contents(tmp_path).keys() == left
 
     done = snn_deploy(*arguments, cwd=tmp_path)
     assert done.returncode == 0
     assert "(resumed after epoch " in done.stdout
     assert "epoch   1/" not in done.stderr
     assert "epoch  20/20" in done.stderr
-    assert contents(tmp_path).keys() == {"recipe.toml", "model.pt", "digits-test.npz"}
+    written = {"recipe.toml", "model.pt", "model.pt.metrics.jsonl", "digits-test.npz"}
+    assert contents(tmp_path).keys() == written
 
 
 # --- without packages -----------------------------------------------------------------------------
@@ -322,6 +347,7 @@ def test_help_loads_nothing_heavy(command: str, workspace: Path) -> None:
     [
         ("torch", "train recipe.toml -o new.pt"),
         ("sklearn", "train recipe.toml -o new.pt"),
+        ("matplotlib", "train recipe.toml -o new.pt --plot plot.svg"),
         ("torch", "export model.pt --target loihi2 -o new"),
         ("torch", "verify build --model model.pt --input images.npz"),
     ],

@@ -48,6 +48,7 @@ def test_files(folder: Path) -> None:
         "train.txt",
         "export.txt",
         "model.pt",
+        "model.pt.metrics.jsonl",
         "digits-test.npz",
         "build",
         "build/model.net",
@@ -60,7 +61,7 @@ def test_files(folder: Path) -> None:
 def test_train(folder: Path, tmp_path: Path) -> None:
     """The same recipe gives the same checkpoint, and JSON says what the text says."""
     (tmp_path / "recipe.toml").write_text(recipe(epochs=3))
-    result = as_json("train recipe.toml -o model.pt", tmp_path)
+    result = as_json("train recipe.toml -o model.pt --plot plot.svg", tmp_path)
     said = (folder / "train.txt").read_text()
     assert f"test accuracy {result['test_accuracy']:.2f}%" in said
     assert f"epoch {result['best_epoch']} is best" in said
@@ -68,6 +69,16 @@ def test_train(folder: Path, tmp_path: Path) -> None:
     assert result["resumed_at"] == 0
     for name in ("model.pt", "digits-test.npz"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+    assert result["metrics"] == "model.pt.metrics.jsonl"
+    metrics = []
+    for place in (tmp_path, folder):
+        lines = (place / result["metrics"]).read_text().splitlines()
+        metrics.append([{**json.loads(line), "seconds": 0} for line in lines])
+    assert metrics[0] == metrics[1]
+    assert [epoch["epoch"] for epoch in metrics[0]] == [1, 2, 3]
+    best = metrics[0][result["best_epoch"] - 1]
+    assert best["validation_accuracy"] == result["validation_accuracy"]
+    assert (tmp_path / "plot.svg").read_text().startswith("<?xml")
 
 
 def test_recording(folder: Path) -> None:

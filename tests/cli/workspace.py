@@ -85,7 +85,14 @@ def make_workspace(folder: Path) -> None:
     (folder / "broken.toml").write_text("[data")
     (folder / "spam.toml").write_text(recipe().replace("digits", "spam"))
     (folder / "features.toml").write_text(recipe(features=7))
+    (folder / "milestones.toml").write_text(recipe() + "noise = { milestones = 3 }\n")
+    staged = "stages = [\n  { epochs = 1 },\n  { epoch = 1 },\n]"
+    (folder / "stages.toml").write_text(recipe().replace("epochs = 2", staged))
+    (folder / "mnist.toml").write_text(recipe().replace('"digits"', '"mnist"\npath = "none"'))
+    (folder / "initial.toml").write_text(recipe() + 'initial = "none.pt"\n')
+    (folder / "other.toml").write_text(recipe() + 'initial = "other.pt"\n')
     (folder / "stale.pt.partial").write_bytes(b"text")
+    (folder / "blocked.pt.metrics.jsonl").mkdir()
 
 
 def _checkpoints(folder: Path) -> None:

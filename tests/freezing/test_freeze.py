@@ -109,21 +109,22 @@ def test_nothing_of_training_is_left(described: Architecture) -> None:
     ways += sum(layer.options.get("recurrent", False) for layer in described.flat_layers())
     assert len(graph.projections) == count + ways + 1  # every other layer is folded into these
     assert graph.timesteps == described.timesteps
+    kinds = (layer.type for layer in described.flat_layers() if layer.type in ("lif", "clif"))
     for population in graph.spiking():
         assert isinstance(population.neurons, LIF)
-        soft = filtered_by_two(described) or described.reset == "subtract"
+        kind = next(kinds)
+        soft = kind == "clif" or described.reset == "subtract"
         assert isinstance(population.neurons.reset, ResetSubtract if soft else ResetTo)
+        if isinstance(population.neurons.reset, ResetSubtract):
+            amount = population.neurons.threshold / (described.decay if kind == "clif" else 1)
+            assert population.neurons.reset.amount == pytest.approx(amount, rel=1e-15)
+        assert (population.neurons.current_decay or 0) == described.current_decay
         if not described.learn_threshold:
             assert population.neurons.threshold == described.threshold
         if described.learn_decay == "no":
             assert population.neurons.decay == described.decay
         if isinstance(population.neurons.reset, ResetTo):
             assert population.neurons.reset.value == 0
-
-
-def filtered_by_two(described: Architecture) -> bool:
-    """Whether the neurons are C-LIF."""
-    return any(layer.type == "clif" for layer in described.flat_layers())
 
 
 def test_populations_are_named_after_their_layers() -> None:

@@ -126,35 +126,31 @@ def as_tensor(described: Architecture, recording: Recording) -> torch.Tensor:
 
 @st.composite
 def architectures(draw: st.DrawFn) -> Architecture:
-    """Small networks of every kind that an architecture can describe.
+    """Small networks of every kind that can be frozen.
 
     Normalisation is in multiples of 1/16, so that float32 and float64 hold the same numbers.
     """
-    neuron = draw(st.sampled_from(("lif", "lif", "lif", "cuba", "clif")))
-    filtered = neuron != "lif"
+    family = draw(st.sampled_from(("lif", "lif", "lif", "cuba", "clif")))
     decay = draw(st.sampled_from((0.0, 0.25, 0.5, 0.7, 0.9)))
-    lif: dict[str, Any] = {}
-    if neuron == "clif":
+    lif: dict[str, Any] = {"reset": draw(st.sampled_from(("zero", "zero", "subtract")))}
+    if family == "clif":
         decay, lif["current_decay"] = draw(st.sampled_from(((0.5, 0.25), (0.9, 0.7), (0.9, 0.0))))
     else:
-        lif["current_decay"] = draw(st.sampled_from((0.3, 0.75))) if filtered else 0.0
-        lif["reset"] = draw(st.sampled_from(("zero", "zero", "subtract")))
+        lif["current_decay"] = draw(st.sampled_from((0.3, 0.75))) if family == "cuba" else 0.0
         if decay > 0:
             names = ("no", "no", "layer", "channel", "neuron")
             lif["learn_decay"] = draw(st.sampled_from(names))
         lif["learn_threshold"] = draw(st.integers(0, 3)) == 0
-    make = _Drawn(draw, filtered, {"type": "clif"} if neuron == "clif" else LIF)
+    kind = draw(st.sampled_from(("constant", "spikes")))
+    make = _Drawn(draw, family, lif["current_decay"] > 0, kind == "constant")
     is_map = draw(st.integers(0, 3)) > 0
     shape: tuple[int, ...] = (draw(st.integers(1, 6)),)
     if is_map:
         shape = (draw(st.integers(1, 3)), draw(st.integers(4, 8)), draw(st.integers(4, 8)))
     layers = make.conv_blocks(shape[1:]) if is_map else []
     for _ in range(draw(st.integers(0, 1 if is_map else 2))):
-        layers += make.closed(linear(draw(st.integers(1, 6)), bias=make.bias()))
-        if layers[-1] == LIF and draw(st.booleans()):
-            layers[-1] = {"type": "lif", "recurrent": True}
+        layers += make.linear_block()
     layers.append(linear(draw(st.integers(2, 4)), bias=draw(st.booleans())))
-    kind = draw(st.sampled_from(("constant", "spikes")))
     normalisation: dict[str, Any] = {}
     if kind == "constant":
         sixteenths = st.integers(1, 40).map(lambda n: n / 16)
@@ -176,20 +172,33 @@ def architectures(draw: st.DrawFn) -> Architecture:
 
 
 class _Drawn:
-    """Draws layers; behind a synaptic filter there are neither biases nor batch normalisation."""
+    """Draws layers.
 
-    def __init__(self, draw: st.DrawFn, filtered: bool, neurons: dict[str, Any]) -> None:
+    Before a synaptic filter there are neither biases nor batch normalisation nor residual layers,
+    and a constant input does not flow into C-LIF.
+    """
+
+    def __init__(self, draw: st.DrawFn, family: str, filtered: bool, constant: bool) -> None:
         self.draw = draw
+        self.family = family
         self.filtered = filtered
-        self.neurons = neurons
+        self.plain = family == "lif"  # biases and batch normalisation may stand anywhere
+        self.constant = constant  # the next neurons are the first, and their input is constant
+
+    def neurons(self) -> dict[str, Any]:
+        """Neurons of the family; among C-LIF there are LIF, too."""
+        constant, self.constant = self.constant, False
+        if self.family == "clif" and not constant and self.draw(st.integers(0, 2)) > 0:
+            return {"type": "clif"}
+        return LIF
 
     def bias(self) -> bool:
         """Whether synapses have a bias."""
-        return not self.filtered and self.draw(st.booleans())
+        return self.plain and self.draw(st.booleans())
 
     def normalised(self, synapses: dict[str, Any]) -> Layers:
         """Synapses, and perhaps batch normalisation behind them."""
-        if self.filtered or not self.draw(st.booleans()):
+        if not self.plain or not self.draw(st.booleans()):
             return [synapses]
         kind = self.draw(st.sampled_from(("plain", "td")))
         alpha = self.draw(st.sampled_from((1.0, 0.75))) if kind == "td" else 1.0
@@ -197,7 +206,22 @@ class _Drawn:
 
     def closed(self, synapses: dict[str, Any]) -> Layers:
         """Synapses with neurons behind them."""
-        return [*self.normalised(synapses), self.neurons]
+        return [*self.normalised(synapses), self.neurons()]
+
+    def linear_block(self) -> Layers:
+        """A linear layer, perhaps recurrent, and perhaps a residual layer after it."""
+        features = self.draw(st.integers(1, 6))
+        layers = self.closed(linear(features, bias=self.bias()))
+        if layers[-1] == LIF and self.draw(st.booleans()):
+            layers[-1] = {"type": "lif", "recurrent": True}
+        if not self.filtered and self.draw(st.booleans()):
+            out, way = features, Layers()
+            if self.draw(st.booleans()):
+                out = self.draw(st.integers(1, 6))
+                way = self.normalised(linear(out, bias=self.bias()))
+            main = self.closed(linear(self.draw(st.integers(1, 6)), bias=self.bias()))
+            layers += [residual([*main, *self.normalised(linear(out, bias=self.bias()))], way), LIF]
+        return layers
 
     def conv_blocks(self, extents: tuple[int, ...]) -> Layers:
         """Up to two convolutions with what may follow them, and the flattening after them."""
@@ -209,7 +233,7 @@ class _Drawn:
             options = {"stride": stride, "padding": padding, "bias": self.bias()}
             layers += self.closed(conv(channels, kernel, **options))
             extents = tuple((n + 2 * padding - kernel) // stride + 1 for n in extents)
-            if self.neurons == LIF and not self.filtered and draw(st.booleans()):
+            if not self.filtered and draw(st.booleans()):
                 block, extents = self._residual(channels, extents)
                 layers += block
             pool = draw(st.integers(1, min(3, *extents)))
@@ -220,9 +244,9 @@ class _Drawn:
 
     def _residual(self, channels: int, extents: tuple[int, ...]) -> tuple[Layers, tuple[int, ...]]:
         """A block with an identity, strided or pooled shortcut, and the map that it makes."""
-        kind = self.draw(st.sampled_from(("identity", "strided", "pooled")))
-        if min(extents) < 2 or any(n % 2 for n in extents):
-            kind = "identity"
+        even = all(n % 2 == 0 for n in extents)
+        kinds = ("identity", "strided", "pooled") if even else ("identity", "strided")
+        kind = self.draw(st.sampled_from(kinds))
         stride = 1 if kind == "identity" else 2
         out = channels if kind == "identity" else self.draw(st.integers(1, 4))
         way: Layers = []
@@ -230,7 +254,10 @@ class _Drawn:
             way = self.normalised(conv(out, 1, stride=2, bias=self.bias()))
         elif kind == "pooled":
             way = [avgpool(2), *self.normalised(conv(out, 1, bias=self.bias()))]
-        first = self.closed(conv(3, 3, stride=stride, padding=1, bias=self.bias()))
-        second = self.normalised(conv(out, 3, padding=1, bias=self.bias()))
-        smaller = tuple(n // stride for n in extents)
-        return [residual([*first, *second], way), LIF], smaller
+        main = self.closed(conv(out, 3, stride=stride, padding=1, bias=self.bias()))
+        last = self.normalised(conv(out, 3, padding=1, bias=self.bias()))
+        if self.draw(st.integers(0, 3)) == 0:  # three ways into the same neurons
+            inner = self.closed(conv(2, 3, padding=1, bias=self.bias()))
+            last = [residual([*inner, *last])]
+        smaller = tuple(-(-n // stride) for n in extents)
+        return [residual([*main, *last], way), LIF], smaller

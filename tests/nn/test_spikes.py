@@ -12,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from snn_deploy.nn.spikes import ASGL, SpikeFunction, SurrogateGradient, heaviside, ramp
+from snn_deploy.nn.smooth import SMOOTH_STEPS
+from snn_deploy.nn.smooth import clip as smooth_clip
+from snn_deploy.nn.spikes import (
+    ASGL,
+    LSG,
+    Dspike,
+    SpikeFunction,
+    SurrogateGradient,
+    Whetstone,
+    heaviside,
+)
 
 # Membrane minus threshold, inside and outside of every window used here; none on a window's edge.
 POINTS = [-9.0, -2.6, -1.3, -0.6, -0.2, -1e-3, 0.0, 1e-3, 0.2, 0.6, 1.3, 2.6, 9.0]
@@ -49,7 +59,9 @@ def inside(x: float, width: float) -> bool:
     width=st.floats(1e-3, 100, allow_subnormal=False),
 )
 def test_the_smooth_value_is_eq_8(x: float, width: float) -> None:
-    value = ramp(torch.tensor(x, dtype=torch.float64), torch.tensor(width, dtype=torch.float64))
+    value = smooth_clip(
+        torch.tensor(x, dtype=torch.float64), torch.tensor(width, dtype=torch.float64)
+    )
     assert value.item() == clip(x, width)
 
 
@@ -57,7 +69,7 @@ def test_the_smooth_value_is_eq_8(x: float, width: float) -> None:
 def test_the_smooth_value_at_the_marks(width: float) -> None:
     marks = torch.tensor([-1e9, -width / 2, -width / 4, 0.0, width / 4, width / 2, 1e9])
     expected = torch.tensor([0.0, 0.0, 0.25, 0.5, 0.75, 1.0, 1.0])
-    assert torch.equal(ramp(marks, torch.tensor(width)), expected)
+    assert torch.equal(smooth_clip(marks, torch.tensor(width)), expected)
 
 
 def test_a_spike_is_emitted_at_exactly_zero() -> None:
@@ -67,10 +79,27 @@ def test_a_spike_is_emitted_at_exactly_zero() -> None:
     assert heaviside(x.double()).dtype == torch.float64
 
 
-@pytest.mark.parametrize("spike", [ASGL(7.0, 0.3), ASGL(1e-3, 0.0), SurrogateGradient(3.0)])
+@pytest.mark.parametrize(
+    "spike",
+    [
+        ASGL(7.0, 0.3),
+        ASGL(1e-3, 0.0),
+        ASGL(2.5, 0.5, shared=True),
+        SurrogateGradient(3.0),
+        LSG(),
+        Dspike(0.1),
+        Dspike(10.0),
+        Whetstone(),
+        *(ASGL(2.5, 0.0, smooth=name) for name in SMOOTH_STEPS),
+        *(SurrogateGradient(2.5, smooth=name) for name in SMOOTH_STEPS),
+    ],
+)
 def test_evaluation_is_the_step_whatever_the_options(spike: SpikeFunction) -> None:
     x = points()
-    assert spike.eval()(x).tolist() == [step(p) for p in POINTS]
+    out = spike.eval()(x)
+    assert out.tolist() == [step(p) for p in POINTS]
+    assert not out.requires_grad
+    assert spike.emission.probability == 1.0
     assert spike.train()(x).shape == x.shape
 
 
@@ -216,3 +245,76 @@ def test_a_width_must_be_positive_and_finite(width: float) -> None:
 def test_a_probability_must_be_one(probability: float) -> None:
     with pytest.raises(ValueError, match="probability"):
         ASGL(2.5, probability)
+
+
+@pytest.mark.parametrize("kind", [ASGL, SurrogateGradient])
+def test_an_unknown_smooth_step_is_refused(kind: Any) -> None:
+    with pytest.raises(ValueError, match="no smooth step 'ramp': choose one of clip"):
+        kind(1.0, smooth="ramp")
+
+
+@pytest.mark.parametrize("shape", [(), (3, 1, 1), (3, 2, 2)])
+def test_a_width_has_the_shape_asked_for(shape: tuple[int, ...]) -> None:
+    """Each element is H of its own width, and each width gets the gradient of its own elements."""
+    spike = ASGL(2.0, 0.0, shape=shape).double().train()
+    widths = torch.linspace(1.0, 3.0, max(1, math.prod(shape)), dtype=torch.float64).reshape(shape)
+    spike.log_width.data.copy_(widths.log())
+    x = torch.linspace(-0.4, 0.45, 24, dtype=torch.float64).reshape(2, 3, 2, 2)
+    out = spike(x)
+    everywhere = widths.expand(2, 3, 2, 2)
+    expected = [
+        clip(p, w) for p, w in zip(x.flatten().tolist(), everywhere.flatten().tolist(), strict=True)
+    ]
+    assert out.flatten().tolist() == pytest.approx(expected, rel=1e-12)
+    (found,) = torch.autograd.grad(out.sum(), spike.log_width)
+    by_log_width = (-x / everywhere).sum_to_size(shape)  # width * -x / width^2, all inside
+    assert torch.allclose(found, by_log_width, rtol=1e-12)
+
+
+def test_lsg_has_the_width_of_its_equation() -> None:
+    """2 * threshold * sqrt(1 + decay^2) = 1.0198 at threshold 0.5 and decay 0.2; no gradient."""
+    threshold = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    decay = torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
+    spike = LSG().double()
+    width = spike.width_for(threshold, decay)
+    assert width.item() == pytest.approx(2 * 0.5 * math.sqrt(1 + 0.2**2), rel=1e-15)
+    assert round(width.item(), 4) == 1.0198
+    assert not width.requires_grad
+    assert spike.width.item() == pytest.approx(width.item())  # what reports show
+    assert not spike.log_width.requires_grad
+
+
+def test_the_temperature_of_dspike_is_one_over_its_width() -> None:
+    spike = Dspike(4.0)
+    assert spike.temperature == pytest.approx(4.0)
+    assert spike.width.item() == pytest.approx(0.25)
+    spike.temperature = 10.0
+    assert spike.temperature == pytest.approx(10.0)
+    assert (spike.smooth, spike.probability) == ("dspike", 1.0)
+    assert not spike.log_width.requires_grad
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.inf, math.nan])
+def test_a_temperature_must_be_positive_and_finite(temperature: float) -> None:
+    with pytest.raises(ValueError, match="temperature"):
+        Dspike(temperature)
+
+
+def test_whetstone_sharpens_its_ramp_to_a_step() -> None:
+    spike = Whetstone(2.0).train()
+    assert (spike.smooth, spike.probability) == ("clip", 0.0)
+    x = torch.tensor(POINTS)
+    for sharpness, width in ((0.0, 2.0), (0.5, 1.0), (0.75, 0.5)):
+        spike.sharpen(sharpness)
+        assert spike.width.item() == pytest.approx(width)
+        assert spike(x).tolist() == pytest.approx([clip(p, width) for p in POINTS], abs=1e-6)
+    spike.sharpen(1.0)
+    assert spike.width.item() == pytest.approx(2.0 * Whetstone.LEAST)  # not 0: gradients remain
+    away = [p for p in POINTS if abs(p) > 2e-3]
+    assert spike(torch.tensor(away)).tolist() == [step(p) for p in away]
+
+
+@pytest.mark.parametrize("sharpness", [-0.1, 1.1, math.nan])
+def test_a_sharpness_lies_between_zero_and_one(sharpness: float) -> None:
+    with pytest.raises(ValueError, match="sharpness"):
+        Whetstone().sharpen(sharpness)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,85 +13,36 @@ from torch import nn
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.nn import trainer
 from snn_deploy.nn.checkpoint import load_checkpoint, read_data, to_bytes
-from snn_deploy.nn.datasets import DATASETS, Dataset, digits
+from snn_deploy.nn.datasets import Dataset, Split
+from snn_deploy.nn.measures import evaluate
 from snn_deploy.nn.models import SpikingNet
-from snn_deploy.nn.recipe import Recipe, parse_recipe
 from snn_deploy.nn.spikes import SpikeFunction
-from snn_deploy.nn.trainer import Epoch, evaluate, parameter_groups, shifted, train
+from snn_deploy.nn.trainer import Epoch, parameter_groups, train
 from snn_deploy.packets import read_recording
 from tests.helpers.refusals import refused
-from tests.helpers.spiking import BATCHNORM, FLATTEN, LIF, avgpool, conv, every_kind, linear
-
-LAYERS = [conv(4, padding=1), BATCHNORM, LIF, avgpool(), FLATTEN, linear(10)]
-TRAIN, TEST = 300, 50
+from tests.helpers.spiking import FLATTEN, every_kind, linear
+from tests.helpers.training import (
+    DIGITS,
+    TEST,
+    TRAIN,
+    held_out,
+    image_set,
+    interrupt,
+    judge_of,
+    partial_of,
+    put,
+    recipe,
+    same,
+    split,
+    state_of,
+    values_of,
+)
 
 
 @pytest.fixture(autouse=True)
 def few_digits(monkeypatch: pytest.MonkeyPatch) -> Dataset:
     """The first few hundred digits in place of all."""
-    data = digits()
-    few = Dataset(
-        data.train[:TRAIN], data.train_labels[:TRAIN], data.test[:TEST], data.test_labels[:TEST], 10
-    )
-    monkeypatch.setitem(DATASETS, "digits", lambda: few)
-    return few
-
-
-def recipe(
-    layers: list[dict[str, Any]] | None = None,
-    *,
-    spike: dict[str, Any] | None = None,
-    shape: tuple[int, ...] = (1, 8, 8),
-    low: float = 0,
-    high: float = 16,
-    kind: str = "constant",
-    validation: int = 100,
-    std: float = 16,
-    shift: int = 0,
-    **training: Any,
-) -> Recipe:
-    model = {
-        "timesteps": 2,
-        "input": {"kind": kind, "shape": list(shape), "low": low, "high": high, "std": [std]},
-        "layers": layers or LAYERS,
-        "spike": spike or {},
-    }
-    return parse_recipe(
-        {
-            "data": {"name": "digits", "validation": validation, "shift": shift},
-            "model": model,
-            "training": {"epochs": 4, "batch": 50, **training},
-        },
-        "a test",
-    )
-
-
-def stop_after(epochs: int) -> Callable[[Epoch], None]:
-    def progress(epoch: Epoch) -> None:
-        if epoch.epoch == epochs:
-            raise KeyboardInterrupt
-
-    return progress
-
-
-def partial_of(path: Path) -> Path:
-    return path.with_name(path.name + ".partial")
-
-
-def interrupt(chosen: Recipe, path: Path, after: int = 2) -> Path:
-    """Train, interrupted; returns the file that is left."""
-    with pytest.raises(KeyboardInterrupt):
-        train(chosen, path, progress=stop_after(after))
-    assert not path.exists()
-    return partial_of(path)
-
-
-def state_of(path: Path) -> dict[str, torch.Tensor]:
-    return load_checkpoint(path).model.state_dict()
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+    return put(monkeypatch, DIGITS)
 
 
 def test_it_learns_and_writes_the_network_and_the_test_split(
@@ -100,34 +50,29 @@ def test_it_learns_and_writes_the_network_and_the_test_split(
 ) -> None:
     seen: list[Epoch] = []
     result = train(recipe(epochs=6), tmp_path / "net.pt", progress=seen.append)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["digits-test.npz", "net.pt"]
-    assert (result.checkpoint, result.recording) == (
-        str(tmp_path / "net.pt"),
-        str(tmp_path / "digits-test.npz"),
+    names = ["digits-test.npz", "net.pt", "net.pt.metrics.jsonl"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
+    assert (result.recording, result.checkpoint, result.metrics) == tuple(
+        str(tmp_path / name) for name in names
     )
-    assert result.resumed_at == 0
+    assert (result.resumed_at, result.measure) == (0, "accuracy")
     assert [e.epoch for e in seen] == [1, 2, 3, 4, 5, 6]
     assert seen[-1].loss < 0.8 * seen[0].loss
     assert result.validation_accuracy > 60
 
     recording = read_recording(result.recording)
-    assert np.array_equal(recording.values[""], few_digits.test)
+    assert np.array_equal(recording.values[""], values_of(few_digits.test))
     assert recording.labels is not None
-    assert np.array_equal(recording.labels, few_digits.test_labels)
+    assert np.array_equal(recording.labels, few_digits.test.labels)
     checkpoint = load_checkpoint(result.checkpoint)
     assert checkpoint.example is not None
-    assert np.array_equal(checkpoint.example.values[""], few_digits.test[: trainer.EXAMPLES])
+    assert np.array_equal(checkpoint.example.values[""], recording.values[""][: trainer.EXAMPLES])
     assert checkpoint.example.labels is not None
-    assert np.array_equal(checkpoint.example.labels, few_digits.test_labels[: trainer.EXAMPLES])
+    assert np.array_equal(checkpoint.example.labels, few_digits.test.labels[: trainer.EXAMPLES])
     with torch.inference_mode():
-        decided = checkpoint.model(torch.from_numpy(few_digits.test)).argmax(1).numpy()
-    right = 100 * (decided == few_digits.test_labels).mean()
+        decided = checkpoint.model(torch.from_numpy(values_of(few_digits.test))).argmax(1).numpy()
+    right = 100 * (decided == few_digits.test.labels).mean()
     assert result.test_accuracy == pytest.approx(right)
-
-
-def held_out() -> np.ndarray:
-    """The samples of the training split that choose the checkpoint."""
-    return torch.randperm(TRAIN, generator=torch.Generator().manual_seed(0)).numpy()[:100]
 
 
 @pytest.mark.parametrize("misleading", [False, True])
@@ -135,10 +80,10 @@ def test_the_epoch_of_lowest_validation_loss_is_chosen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_digits: Dataset, misleading: bool
 ) -> None:
     """With wrong labels on the validation split that is the first epoch, not the last."""
-    labels = few_digits.train_labels.copy()
+    labels = few_digits.train.labels.copy()
     labels[held_out()] = (labels[held_out()] + misleading) % 10
-    data = Dataset(few_digits.train, labels, few_digits.test, few_digits.test_labels, 10)
-    monkeypatch.setitem(DATASETS, "digits", lambda: data)
+    train_split = Split(few_digits.train.samples, labels)
+    put(monkeypatch, image_set(train_split, few_digits.test))
     chosen = recipe()
     states: list[dict[str, torch.Tensor]] = []
     accuracies: list[float] = []
@@ -148,7 +93,8 @@ def test_the_epoch_of_lowest_validation_loss_is_chosen(
         states.append(read_data(partial_of(tmp_path / "net.pt"))["model"])
         net = SpikingNet(chosen.architecture)
         net.load_state_dict(states[-1])
-        accuracy, loss = evaluate(net, data.train[held_out()], labels[held_out()])
+        accuracy, loss = evaluate(net, train_split.take(held_out()), judge_of(chosen))
+        assert epoch.validation_loss == loss
         assert epoch.validation_accuracy == accuracy
         assert epoch.best == (loss < min(losses, default=np.inf))
         accuracies.append(accuracy)
@@ -180,10 +126,10 @@ def test_an_interrupted_run_remembers_its_best_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_digits: Dataset
 ) -> None:
     """Wrong labels on the validation split make an early epoch the best."""
-    labels = few_digits.train_labels.copy()
+    labels = few_digits.train.labels.copy()
     labels[held_out()] = (labels[held_out()] + 1) % 10
-    data = Dataset(few_digits.train, labels, few_digits.test, few_digits.test_labels, 10)
-    monkeypatch.setitem(DATASETS, "digits", lambda: data)
+    train_split = Split(few_digits.train.samples, labels)
+    put(monkeypatch, image_set(train_split, few_digits.test))
     whole = train(recipe(), tmp_path / "whole.pt")
     interrupt(recipe(), tmp_path / "parts.pt", 3)
     parts = train(recipe(), tmp_path / "parts.pt")
@@ -239,7 +185,7 @@ def test_a_run_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
 def test_a_run_with_a_part_that_is_none(tmp_path: Path) -> None:
     path = tmp_path / "net.pt"
     left = read_data(interrupt(recipe(epochs=2), path, 1))
-    for key in ("model", "optimizers", "schedule", "random", "best", "recipe"):
+    for key in ("model", "spiking", "optimizers", "schedule", "random", "best", "recipe", "log"):
         for value in ({}, [], None, torch.zeros(3), torch.zeros(())):
             partial_of(path).write_bytes(to_bytes({**left, key: value}))
             with pytest.raises(SnnDeployError, match="delete"):
@@ -294,7 +240,7 @@ def test_the_network_does_not_replace_the_recording(
 def test_what_does_not_fit_the_data_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer, "_Run", no_training)
+    monkeypatch.setattr(trainer._Run, "epoch", no_training)
     linear_only = [FLATTEN, linear(10)]
     unfit = {
         "input must be constant": recipe(linear_only, shape=(1, 8, 9)),
@@ -313,14 +259,8 @@ def test_the_test_split_chooses_nothing(
 ) -> None:
     train(recipe(), tmp_path / "net.pt")
     before = state_of(tmp_path / "net.pt")
-    other = Dataset(
-        few_digits.train,
-        few_digits.train_labels,
-        16 - few_digits.test,
-        (few_digits.test_labels + 1) % 10,
-        10,
-    )
-    monkeypatch.setitem(DATASETS, "digits", lambda: other)
+    other = split(16 - values_of(few_digits.test), (few_digits.test.labels + 1) % 10)
+    put(monkeypatch, image_set(few_digits.train, other))
     train(recipe(), tmp_path / "net.pt")
     assert same(before, state_of(tmp_path / "net.pt"))
 
@@ -329,14 +269,14 @@ def test_the_validation_split_is_held_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_digits: Dataset
 ) -> None:
     """Its labels decide which epoch is chosen, and nothing else."""
-    labels = few_digits.train_labels.copy()
+    labels = few_digits.train.labels.copy()
     labels[held_out()] = (labels[held_out()] + 1) % 10
     runs = []
-    for train_labels in (few_digits.train_labels, labels):
-        changed = Dataset(
-            few_digits.train, train_labels, few_digits.test, few_digits.test_labels, 10
+    for train_labels in (few_digits.train.labels, labels):
+        put(
+            monkeypatch,
+            image_set(Split(few_digits.train.samples, train_labels), few_digits.test),
         )
-        monkeypatch.setitem(DATASETS, "digits", lambda data=changed: data)
         path = interrupt(recipe(), tmp_path / "net.pt", 4)
         runs.append(read_data(path))
         path.unlink()
@@ -346,36 +286,13 @@ def test_the_validation_split_is_held_out(
 
 def test_judging_is_in_evaluation_and_by_plain_sums(few_digits: Dataset) -> None:
     net = SpikingNet(recipe().architecture).train()
-    found = evaluate(net, few_digits.test, few_digits.test_labels)
+    found = evaluate(net, few_digits.test, judge_of(recipe()))
     assert not net.training
     with torch.inference_mode():
-        out = net(torch.from_numpy(few_digits.test)).double().numpy()
-    truth = few_digits.test_labels
+        out = net(torch.from_numpy(values_of(few_digits.test))).double().numpy()
+    truth = few_digits.test.labels
     losses = np.log(np.exp(out).sum(1)) - out[np.arange(TEST), truth]
     assert found == pytest.approx((100 * (out.argmax(1) == truth).mean(), losses.mean()), rel=1e-5)
-
-
-def moved(image: np.ndarray, down: int, right: int) -> np.ndarray:
-    """An image [C, H, W] moved, zeros moving in."""
-    result = np.zeros_like(image)
-    height, width = image.shape[1:]
-    for y in range(height):
-        for x in range(width):
-            if 0 <= y - down < height and 0 <= x - right < width:
-                result[:, y, x] = image[:, y - down, x - right]
-    return result
-
-
-def test_images_are_shifted_each_on_its_own() -> None:
-    image = np.arange(1, 2 * 4 * 5 + 1, dtype=np.float32).reshape(2, 4, 5)
-    torch.manual_seed(0)
-    images = torch.from_numpy(np.repeat(image[None], 200, axis=0))
-    out = shifted(images, 1).numpy()
-    offsets = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
-    times = [sum(np.array_equal(o, moved(image, *offset)) for o in out) for offset in offsets]
-    assert sum(times) == 200
-    assert min(times) >= 10  # each of nine is drawn 22 times in the mean
-    assert shifted(images, 0) is images
 
 
 def test_shifts_are_for_training_only(tmp_path: Path) -> None:
@@ -386,7 +303,8 @@ def test_shifts_are_for_training_only(tmp_path: Path) -> None:
         net = load_checkpoint(result.checkpoint).model
         recording = read_recording(result.recording)
         assert recording.labels is not None
-        accuracy, _ = evaluate(net, recording.values[""], recording.labels)
+        test = split(recording.values[""], recording.labels)
+        accuracy, _ = evaluate(net, test, judge_of(recipe()))
         assert accuracy == result.test_accuracy
     assert not same(results[0], results[1])
     with refused("SD104", "shift"):

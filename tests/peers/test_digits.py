@@ -11,7 +11,7 @@ from snn_deploy.exporters.lava.peer import LavaCheck, verify_in_lava
 from snn_deploy import quantize, verify
 from snn_deploy.artefacts import export
 from snn_deploy.graph import LIF, Graph, InputSpec, Integrator, Population, Projection
-from snn_deploy.nn.datasets import digits
+from snn_deploy.nn.datasets import DataOptions, open_dataset
 from snn_deploy.nn.recipe import parse_recipe
 from snn_deploy.nn.trainer import train
 from snn_deploy.packets import Recording, read_recording
@@ -92,7 +92,8 @@ def residual(rng: np.random.Generator, kind: str) -> Graph:
 
 
 def test_a_residual_net_as_a_program(lava: Lava) -> None:
-    images = digits().test[:SAMPLES] / 16
+    test = open_dataset(DataOptions(name="digits", test=SAMPLES), 4).test
+    images = test.samples.batch(np.arange(SAMPLES)) / 16
     rng = np.random.default_rng(0)
     for kind in ("constant", "spikes"):
         graph = quantize(residual(rng, kind), "loihi2")

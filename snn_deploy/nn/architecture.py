@@ -291,7 +291,7 @@ def _named(reader: Reader, model: dict[str, Any]) -> Any:
                 raise reader.fail(f"{path} {key}", "goes with `name`, not with `layers`")
         return model["layers"]
     reader.choice(model["name"], f"{path} name", tuple(ZOO))
-    options = {}
+    options: dict[str, Any] = {}
     if model["classes"] is not None:
         options["classes"] = reader.integer(model["classes"], f"{path} classes", 1)
     if model["norm"] is not None:

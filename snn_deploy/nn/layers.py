@@ -85,7 +85,7 @@ class Residual(nn.Module):
 class Chain(nn.Sequential):
     """Layers one after the other; those that ask for it are told the number of timesteps."""
 
-    def forward(self, x: Tensor, timesteps: int) -> Tensor:
+    def forward(self, x: Tensor, timesteps: int) -> Tensor:  # type: ignore[override]
         """[T, B, ...] to [T, B, ...]; see :class:`OverTime` for the shapes."""
         for layer in self:
             x = layer(x) if isinstance(layer, OverTime) else layer(x, timesteps)

@@ -188,7 +188,7 @@ class CLIF(Neuron):
                 f"threshold {threshold} must be > 0, decays 0 <= {current_decay} < {decay} < 1"
             )
         if isinstance(spike, LSG):
-            raise ValueError("LSG takes its width from a decay that is learned: use LIF")
+            raise ValueError("LSG takes its width from a decay that is learned: use LIF")  # noqa: TRY004
         self.threshold = threshold
         self.decay = decay
         self.current_decay = current_decay

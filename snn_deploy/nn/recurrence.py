@@ -106,12 +106,14 @@ def plain(
         # not smooth + (spike - smooth): that would leave rounding errors in the spikes
         emitted = torch.where(mask, (x >= 0).to(x.dtype), smooth.detach())
         spikes = emitted + (smooth - smooth.detach())
-        if parameters.amount is None:
-            membrane = u * (1 - spikes)
-        else:
-            membrane = u - parameters.amount * spikes
+        membrane = _reset(u, spikes, parameters.amount)
         out.append(spikes)
     return torch.stack(out), State(membrane, current, spikes)
+
+
+def _reset(u: Tensor, spikes: Tensor, amount: Tensor | None) -> Tensor:
+    """The membrane after the reset."""
+    return u * (1 - spikes) if amount is None else u - amount * spikes
 
 
 def run(
@@ -202,7 +204,7 @@ class _Fused(torch.autograd.Function):
     """The recurrence in compiled passes, and its gradient."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         rules: _Rules,
         c: Tensor,
@@ -262,7 +264,7 @@ class _Fused(torch.autograd.Function):
         return s, v, i
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         u, s, currents, v0, i0, s0, theta, decay, alpha, amount, width, recurrent = (
             ctx.saved_tensors

@@ -438,6 +438,44 @@ def test_the_bound_holds_where_large_numbers_cancel() -> None:
     assert len(worst_ratios(net, Recording(spikes={"": spikes}))) == 1
 
 
+LONG: dict[str, tuple[spiking.Layers, float, dict[str, Any]]] = {
+    "C-LIF": ([linear(20, bias=False), {"type": "clif"}], 0.95, {"current_decay": 0.8}),
+    "recurrent": (
+        [linear(20, bias=False), {"type": "lif", "recurrent": True}],
+        0.9,
+        {"current_decay": 0.75, "learn_decay": "neuron"},
+    ),
+    "subtraction": ([linear(20), spiking.LIF], 0.99, {"reset": "subtract"}),
+    "subtraction from far above": (
+        [linear(20), spiking.LIF],
+        0.99,
+        {"reset": "subtract", "threshold": 1e-3, "learn_threshold": True},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_the_bound_holds_over_hundreds_of_timesteps(name: str) -> None:
+    """Where errors stay: in membranes that no reset erases, and in synaptic currents."""
+    layers, decay, lif = LONG[name]
+    threshold = lif.pop("threshold", 0.7)
+    described = architecture(
+        [*layers, linear(2)],
+        (10,),
+        kind="spikes",
+        timesteps=400,
+        threshold=threshold,
+        decay=decay,
+        lif=lif,
+    )
+    recording = random_input(described, np.random.default_rng(1), 4)
+    found = [
+        ratio for seed in range(3) for ratio in worst_ratios(settled(described, seed), recording)
+    ]
+    assert found  # in at least one of them nothing flips
+    assert max(found) > 0.005
+
+
 def test_the_module_runs_on_plain_sums() -> None:
     """A bright pixel must not blur a threshold elsewhere, as fast convolutions make it."""
     described = architecture(

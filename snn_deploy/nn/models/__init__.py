@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from snn_deploy.nn.architecture import Architecture, Layer
 from snn_deploy.nn.layers import BatchNormOverTime, Chain, OverTime, Residual
 from snn_deploy.nn.neurons import CLIF, LIF
-from snn_deploy.nn.spikes import LSG, ASGL, Dspike, SpikeFunction, SurrogateGradient, Whetstone
+from snn_deploy.nn.spikes import ASGL, LSG, Dspike, SpikeFunction, SurrogateGradient, Whetstone
 
 __all__ = ["SpikingNet", "spike_function"]
 

@@ -227,7 +227,7 @@ class _Fused(torch.autograd.Function):
         )  # fmt: skip
         u, s = c.new_empty((steps, *shape)), c.new_empty((steps, *shape))
         currents = u.new_empty((steps, *shape) if rules.filtered else 0)
-        v, i = v0.clone().contiguous(), i0.clone().contiguous()
+        v, i = (x.clone(memory_format=torch.contiguous_format) for x in (v0, i0))
         first, second = keys(rules.seed)
         values = [_value(p) for p in (theta, decay, alpha, amount, width)]
         tail = (*values, np.uint32(below(rules.emission.probability)), np.uint32(first),
@@ -257,6 +257,7 @@ class _Fused(torch.autograd.Function):
                     flat_i, flat_u[one], flat_s[one], flat_currents[one], *tail,
                 )  # fmt: skip
                 before = s[t]
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(
             u, s, currents, v0, i0, s0, theta, decay, alpha, amount, width, recurrent
         )
@@ -265,14 +266,21 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
         u, s, currents, v0, i0, s0, theta, decay, alpha, amount, width, recurrent = (
             ctx.saved_tensors
         )
         rules, layout, constant = ctx.rules, ctx.layout, ctx.constant
         gs, gv, gi = gradients
         steps, shape = rules.steps, u.shape[1:]
-        gs, gv, gi = gs.contiguous(), gv.clone().contiguous(), gi.clone().contiguous()
+        gs = torch.zeros_like(u) if gs is None else gs.contiguous()
+        # the kernels carry these from step to step
+        gv, gi = (
+            torch.zeros_like(v0, memory_format=torch.contiguous_format)
+            if g is None
+            else g.clone(memory_format=torch.contiguous_format)
+            for g in (gv, gi)
+        )
         needs = ctx.needs_input_grad  # in the order of forward's arguments
         by_rest, by_width = any(needs[5:9]), needs[9]
         kernel = kernels.backward_kernel(

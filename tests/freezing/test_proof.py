@@ -37,6 +37,7 @@ from tests.helpers.spiking import (
     every_kind,
     linear,
     random_input,
+    residual,
     settled,
 )
 
@@ -248,6 +249,21 @@ def test_a_tie_may_show_later() -> None:
     assert (proof.ties, proof.downstream, proof.violations) == (1, 1, 0)
 
 
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
+def test_a_tie_stays_in_its_own_membrane(reset: str) -> None:
+    """The module fires and is reset, the graph keeps 1/4: with 0.3 it fires one step later."""
+    layers = [linear(1, bias=False), spiking.LIF, linear(2, bias=False)]
+    described = architecture(layers, (3,), kind="spikes", lif={"reset": reset})
+    net = SpikingNet(described).eval()
+    put(net, 0, [[0.5, -SLIGHT, 0.3]])
+    spikes = np.zeros((1, 3, 3), np.uint8)
+    spikes[0, 0, :2] = 1
+    spikes[0, 1, 2] = 1
+    proof = prove_freeze(net, Recording(spikes={"": spikes}))
+    assert proof.flips == {"linear1": 2}
+    assert (proof.ties, proof.downstream, proof.violations) == (1, 1, 0)
+
+
 def test_exact_ties_agree_and_a_wrong_comparator_shows_as_ties() -> None:
     """Float32 cannot tell ``>`` from ``>=`` beyond ties: every flip must be listed as one."""
     net = of_spikes([linear(2, bias=False), spiking.LIF, linear(2, bias=False)])
@@ -438,6 +454,67 @@ def test_the_bound_holds_where_large_numbers_cancel() -> None:
     assert len(worst_ratios(net, Recording(spikes={"": spikes}))) == 1
 
 
+def test_the_bound_holds_where_large_numbers_cancel_on_a_shortcut() -> None:
+    """And are small on the main way."""
+    block = residual([linear(3), spiking.LIF, linear(40)], [linear(40), spiking.BATCHNORM])
+    layers = [linear(3), spiking.LIF, block, spiking.LIF, linear(2)]
+    net = settled(architecture(layers, (3,), threshold=1e6))
+    rng = np.random.default_rng(0)
+    with torch.no_grad():
+        way = net.layers[2].get_submodule("shortcut")
+        first, norm = (way.get_submodule(f"{i}.module") for i in (0, 1))
+        first.bias.copy_(torch.from_numpy(rng.uniform(1e4, 2e4, 40)))
+        norm.running_mean.copy_(first.bias + torch.from_numpy(rng.uniform(-1, 1, 40)))
+    ratios = worst_ratios(net, random_input(net.architecture, rng, 50))
+    assert ratios[-1] > 0.005
+
+
+def remembering(lif: dict[str, Any], decay: float, timesteps: int) -> SpikingNet:
+    """40 neurons that never fire and get everything in their first timestep."""
+    described = architecture(
+        [linear(40, bias=False), spiking.LIF, linear(2)],
+        (500,),
+        kind="spikes",
+        timesteps=timesteps,
+        threshold=1e6,
+        decay=decay,
+        lif=lif,
+    )
+    return SpikingNet(described).eval()
+
+
+def all_at_first(timesteps: int) -> Recording:
+    spikes = np.zeros((1, timesteps, 500), np.uint8)
+    spikes[:, 0] = 1
+    return Recording(spikes={"": spikes})
+
+
+def test_the_bound_holds_where_a_synaptic_current_remembers_what_cancelled() -> None:
+    net = remembering({"current_decay": 0.9}, 0.0, 20)
+    rng = np.random.default_rng(0)
+    with torch.no_grad():
+        weight = net.layers[0].get_submodule("module").weight
+        weight.copy_(torch.from_numpy(rng.uniform(-1e4, 1e4, (40, 500))))
+        weight[:, -1] -= weight.sum(dim=1)
+    assert len(worst_ratios(net, all_at_first(20))) == 1
+
+
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
+@pytest.mark.parametrize("learned", ["no", "neuron"])
+def test_the_bound_holds_where_only_decays_are_rounded(reset: str, learned: str) -> None:
+    """One input of weight 1 and 400 timesteps of decay: its own rounding is soon the least."""
+    net = remembering({"reset": reset, "learn_decay": learned}, 0.97, 400)
+    with torch.no_grad():
+        weight = net.layers[0].get_submodule("module").weight
+        weight.zero_()
+        weight[:, 0] = 1
+        if learned != "no":
+            neurons: Any = net.layers[1]
+            neurons.decay_logit.copy_(torch.linspace(3.0, 4.0, 40))
+    (ratio,) = worst_ratios(net, all_at_first(400))
+    assert ratio > 0.02
+
+
 LONG: dict[str, tuple[spiking.Layers, float, dict[str, Any]]] = {
     "C-LIF": ([linear(20, bias=False), {"type": "clif"}], 0.95, {"current_decay": 0.8}),
     "recurrent": (
@@ -458,15 +535,13 @@ LONG: dict[str, tuple[spiking.Layers, float, dict[str, Any]]] = {
 def test_the_bound_holds_over_hundreds_of_timesteps(name: str) -> None:
     """Where errors stay: in membranes that no reset erases, and in synaptic currents."""
     layers, decay, lif = LONG[name]
-    threshold = lif.pop("threshold", 0.7)
     described = architecture(
         [*layers, linear(2)],
         (10,),
         kind="spikes",
         timesteps=400,
-        threshold=threshold,
         decay=decay,
-        lif=lif,
+        lif={"threshold": 0.7, **lif},
     )
     recording = random_input(described, np.random.default_rng(1), 4)
     found = [

@@ -2,9 +2,10 @@
 
 The plain statement is :func:`snn_deploy.nn.recurrence.plain`; tests hold both together. Sequences
 are [T, B, M]: M neurons, of which each task takes a block small enough for its state to stay in the
-first-level cache; the innermost loops run over neurons, so that the compiler vectorises them.
-Parameters are floats, or arrays [M]. Kernels are built per combination of rules, compiled at first
-use and kept on disk.
+first-level cache; the innermost loops run over neurons, so that the compiler vectorises them (for
+which exp, tanh and arctan are written out here, and a division by zero is no exception). Parameters
+are floats, or arrays [M]. Kernels are built per combination of rules, compiled at first use and
+kept on disk.
 """
 
 from __future__ import annotations
@@ -51,6 +52,108 @@ def _mix(word: Any) -> Any:
     return word
 
 
+def _constants(number: Any) -> tuple[Any, ...]:
+    """Constants of the elementary functions in the precision of a number, as numba types it.
+
+    Its type, the integer of its size, bits of the mantissa, bias of the exponent, the least
+    argument whose exponential is normal, 1.5 * 2^mantissa, 1 / ln 2, ln 2 in two parts of which
+    multiples of the first are exact, and coefficients, highest power first: of
+    (exp(r) - 1 - r) / r^2, by Taylor, and of arctan(sqrt(w)) / sqrt(w).
+    """
+    single = number == types.float32
+    real: Any = np.float32 if single else np.float64
+    whole: Any = np.int32 if single else np.int64
+    mantissa, bias, least = (23, 127, -87.0) if single else (52, 1023, -708.0)
+    log2 = (0.693359375, -2.12194440e-4) if single else (0.6931471803691238, 1.9082149292705877e-10)
+    taylor = (1 / math.factorial(k) for k in range(7 if single else 13, 1, -1))
+    arctan = _ARCTAN_SINGLE if single else _ARCTAN_DOUBLE
+    numbers = (real(x) for x in (least, 1.5 * 2**mantissa, 1 / math.log(2), *log2))
+    polynomials = (tuple(real(x) for x in one) for one in (taylor, arctan))
+    return real, whole, whole(mantissa), whole(bias), *numbers, *polynomials
+
+
+# Interpolated at the nodes of Chebyshev on [0, tan(pi/8)^2]; relative errors 7e-10 and 2e-18.
+_ARCTAN_SINGLE = (
+    -0.060251340577938475, 0.10569374852754466, -0.14239471786265404, 0.19998179755664824,
+    -0.33333306832133325, 1.0,
+)  # fmt: skip
+_ARCTAN_DOUBLE = (
+    -0.01777836122978856, 0.03793880034690282, -0.0503398315502301, 0.058466104640076795,
+    -0.06662911996321502, 0.07692041527500194, -0.09090896575778991, 0.11111110736007936,
+    -0.14285714279052536, 0.1999999999993869, -0.33333333333333115, 1.0,
+)  # fmt: skip
+
+
+@njit
+def _polynomial(z: Any, coefficients: Any) -> Any:
+    value = coefficients[0]
+    for k in range(1, len(coefficients)):
+        value = value * z + coefficients[k]
+    return value
+
+
+def _powers(z: Any) -> Any:
+    """For z <= 0: a power of two, and what is missing from it to exp(z)."""
+    raise NotImplementedError
+
+
+@overload(_powers, inline="always")
+def _powers_overload(z: Any) -> Any:
+    real, whole, mantissa, bias, least, magic, per_log2, high, low, taylor, _ = _constants(z)
+
+    def of_number(z: Any) -> Any:
+        bounded = max(z, least)
+        shifted = real(bounded * per_log2 + magic)  # leaves no bits after the point ...
+        n = shifted - magic
+        r = (bounded - n * high) - n * low
+        # ... so that its last bits are n, and become the exponent of 2**n
+        scale = whole(whole(shifted.view(whole) + bias) << mantissa).view(real)
+        return scale, scale * (r + r * r * _polynomial(r, taylor))
+
+    return of_number
+
+
+@njit(inline="always")
+def _exp(z: Any) -> Any:
+    """exp(z) for z <= 0."""
+    scale, rest = _powers(z)
+    return scale + rest
+
+
+@njit(inline="always")
+def _tanh(z: Any, one: Any) -> Any:
+    scale, rest = _powers(-(one + one) * abs(z))
+    e = rest + (scale - one)  # exp(-2 |z|) - 1, to the last bits near 0 too
+    magnitude = -e / (one + one + e)
+    return magnitude if z >= one - one else -magnitude
+
+
+def _arctan(z: Any) -> Any:
+    raise NotImplementedError
+
+
+@overload(_arctan, inline="always")
+def _arctan_overload(z: Any) -> Any:
+    real, *_, coefficients = _constants(z)
+    one, zero = real(1), real(0)
+    first, second = real(math.sqrt(2) - 1), real(math.sqrt(2) + 1)  # tan of pi/8 and 3 pi/8
+    eighth, quarter = real(math.pi / 4), real(math.pi / 2)
+
+    def of_number(z: Any) -> Any:
+        a = abs(z)
+        # arctan(a) = pi/4 + arctan((a - 1) / (a + 1)) = pi/2 + arctan(-1 / a)
+        up, down, start = a, one, zero
+        if a > first:
+            up, down, start = a - one, a + one, eighth
+        if a > second:
+            up, down, start = -one, a, quarter
+        x = up / down
+        value = start + x * _polynomial(x * x, coefficients)
+        return value if z >= zero else -value
+
+    return of_number
+
+
 @njit(inline="always")
 def _height(kind: int, x: Any, width: Any, one: Any) -> Any:
     """H(x); see :mod:`snn_deploy.nn.smooth`."""
@@ -63,14 +166,14 @@ def _height(kind: int, x: Any, width: Any, one: Any) -> Any:
         return half + z - half * z * abs(z)
     if kind == _SIGMOID:
         # the form that does not overflow on either side
-        e = math.exp(-abs(z))
-        return one / (one + e) if z >= one - one else e / (one + e)
+        e = _exp(-abs(z))
+        return (one if z >= one - one else e) / (one + e)
     if kind == _TANH:
-        return half * math.tanh(z) + half
+        return half * _tanh(z, one) + half
     if kind == _ARCTAN:
-        return math.atan(z * (math.pi * half)) / (one * math.pi) + half
+        return _arctan(z * (math.pi * half)) / (one * math.pi) + half
     z = min(max(x, -half), half)
-    return math.tanh(z / width) / ((one + one) * math.tanh(half / width)) + half
+    return _tanh(z / width, one) / ((one + one) * _tanh(half / width, one)) + half
 
 
 @njit(inline="always")
@@ -82,7 +185,7 @@ def _slopes(kind: int, x: Any, width: Any, one: Any) -> Any:
     z = x * inverse
     if kind == _DSPIKE:
         inside = abs(x) <= half
-        edge, here = math.tanh(half * inverse), math.tanh(z)
+        edge, here = _tanh(half * inverse, one), _tanh(z, one)
         sharp = (one - here * here) / (two * edge)
         slope = sharp * inverse if inside else zero
         # divided one after the other: the square of a small edge is 0 in float32
@@ -95,11 +198,11 @@ def _slopes(kind: int, x: Any, width: Any, one: Any) -> Any:
     elif kind == _TRIANGULAR:
         relative = max(zero, one - abs(z))
     elif kind == _SIGMOID:
-        e = math.exp(-abs(z))
+        e = _exp(-abs(z))
         relative = e / ((one + e) * (one + e))
     elif kind == _TANH:
-        here = math.tanh(z)
-        relative = half * (one - here * here)
+        e = _exp(-two * abs(z))
+        relative = two * e / ((one + e) * (one + e))
     else:
         scaled = z * (math.pi * half)
         relative = half / (one + scaled * scaled)
@@ -115,7 +218,7 @@ def forward_kernel(kind: int, noisy: bool, shared: bool, soft: bool, filtered: b
     soft: reset by subtraction; filtered: the synaptic current has a memory.
     """
 
-    @njit(cache=True, nogil=True)
+    @njit(cache=True, nogil=True, error_model="numpy")
     def forward(
         first: int,  # blocks of this task: first..last
         last: int,
@@ -185,7 +288,7 @@ def backward_kernel(
     whether gradients by the width, and by threshold, decays and reset amount, are wanted.
     """
 
-    @njit(cache=True, nogil=True)
+    @njit(cache=True, nogil=True, error_model="numpy")
     def backward(
         first: int,
         last: int,

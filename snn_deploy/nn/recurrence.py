@@ -95,7 +95,8 @@ def plain(
     for t in range(steps):
         arriving = c[t if len(c) > 1 else 0]
         if parameters.recurrent is not None:
-            arriving = arriving + spikes @ parameters.recurrent.T
+            with torch.autocast(c.device.type, enabled=False):  # as in the kernels
+                arriving = arriving + spikes @ parameters.recurrent.T
         if parameters.alpha is not None:
             current = arriving = parameters.alpha * current + arriving
         u = parameters.decay * membrane + arriving
@@ -318,10 +319,10 @@ class _Fused(torch.autograd.Function):
                 )  # fmt: skip
                 if t > 0:
                     gs[t - 1].addmm_(gc[t], recurrent)
-            if needs[4]:
-                gs0 = gc[0] @ recurrent
             before = torch.cat([s0[None], s[:-1]])
-            g_recurrent = gc.flatten(0, 1).T @ before.flatten(0, 1)
+            with torch.autocast("cpu", enabled=False):
+                gs0 = gc[0] @ recurrent if needs[4] else None
+                g_recurrent = gc.flatten(0, 1).T @ before.flatten(0, 1)
             if constant:
                 gc = gc.sum(0, keepdim=True)
         found: list[Tensor | None] = []

@@ -20,7 +20,8 @@ from snn_deploy.nn.noise import draw_seed, noise_mask
 from snn_deploy.nn.recurrence import Emission
 from snn_deploy.nn.smooth import SMOOTH_STEPS
 
-_LARGEST_LOG = 60.0
+# Gradients have x / width^2 in them, which must not overflow float32.
+_LARGEST_LOG = 40.0
 
 
 def heaviside(x: Tensor) -> Tensor:
@@ -69,7 +70,6 @@ class SpikeFunction(nn.Module):
     @property
     def width(self) -> Tensor:
         """The width, of the parameter's shape."""
-        # exp of less than -87 is 0 in float32, which no width may be
         return self.log_width.clamp(-_LARGEST_LOG, _LARGEST_LOG).exp()
 
     def width_for(self, threshold: Tensor, decay: Tensor) -> Tensor:
@@ -164,9 +164,8 @@ class Dspike(SpikeFunction):
     """
 
     def __init__(self, temperature: float = 1.0) -> None:
-        if not 0 < temperature < math.inf:
-            raise ValueError(f"a temperature must be positive, not {temperature}")
-        super().__init__("dspike", 1.0 / temperature, learn_width=False)
+        super().__init__("dspike", 1.0, learn_width=False)
+        self.temperature = temperature
 
     @property
     def temperature(self) -> float:
@@ -175,6 +174,8 @@ class Dspike(SpikeFunction):
 
     @temperature.setter
     def temperature(self, value: float) -> None:
+        if not 0 < value < math.inf:
+            raise ValueError(f"a temperature must be positive, not {value}")
         with torch.no_grad():
             self.log_width.fill_(-math.log(value))
 

@@ -150,3 +150,14 @@ def test_the_kernels_make_the_same_mask(probability: float, shared: bool, per_ne
         step = 0 if shared else at + t
         expected = noise_mask(SEED, step, torch.Size((samples, neurons)), probability)
         assert torch.equal(spikes[t] == 1, expected)
+
+
+def test_the_kernels_emit_no_spike_with_probability_0_even_where_the_hash_is_0() -> None:
+    """Which is at the first element of seed 0 at timestep 0."""
+    one = torch.ones((), dtype=torch.float64)
+    parameters = Parameters(theta=one * 0.5, decay=one * 0.0, width=one * 10)
+    current = torch.ones(1, 1, 3, dtype=torch.float64)
+    for probability, spikes in ((0.0, 0), (1e-9, 1)):
+        emitted, _ = run(current, 1, parameters, Emission("clip", probability), 0)
+        assert (emitted == 1).sum() == spikes
+        assert (emitted[0, 0, 0] == 1) == spikes

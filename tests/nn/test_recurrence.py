@@ -120,7 +120,7 @@ def outcome(
     for number, value in enumerate(out.values(), 1):
         weights = torch.cos(torch.arange(value.numel()) * number).to(s.dtype)
         loss = loss + ((value.flatten() + value.flatten() ** 2 / 3) * weights).sum()
-    leaves = given.leaves()
+    leaves = {name: value for name, value in given.leaves().items() if value.requires_grad}
     gradients = torch.autograd.grad(loss, list(leaves.values()))
     return (
         {name: value.detach() for name, value in out.items()},

@@ -223,6 +223,17 @@ def test_no_optimiser_step_makes_a_width_non_positive(direction: float, rate: fl
     assert not torch.isnan(spike(torch.tensor(POINTS))).any()
 
 
+@pytest.mark.parametrize("log_width", [-1e4, -50.0, 50.0, 1e4])
+@pytest.mark.parametrize("smooth", SMOOTH_STEPS)
+def test_gradients_are_numbers_at_the_bounds_of_a_width(smooth: str, log_width: float) -> None:
+    """In torch operations, which run where there are no kernels, and in single precision."""
+    spike = ASGL(1.0, 0.0, smooth=smooth).train()
+    spike.log_width.data.fill_(log_width)
+    x = torch.tensor([-500.0, *POINTS, 500.0], requires_grad=True)
+    for gradient in torch.autograd.grad(spike(x).sum(), [x, spike.log_width]):
+        assert torch.isfinite(gradient).all()
+
+
 def test_whether_a_width_is_learned_is_an_option() -> None:
     for kind in (ASGL, SurrogateGradient):
         for learned in (True, False):
@@ -298,6 +309,10 @@ def test_the_temperature_of_dspike_is_one_over_its_width() -> None:
 def test_a_temperature_must_be_positive_and_finite(temperature: float) -> None:
     with pytest.raises(ValueError, match="temperature"):
         Dspike(temperature)
+    spike = Dspike(2.0)
+    with pytest.raises(ValueError, match="temperature"):
+        spike.temperature = temperature
+    assert spike.temperature == pytest.approx(2.0)
 
 
 def test_whetstone_sharpens_its_ramp_to_a_step() -> None:

@@ -191,7 +191,9 @@ def parse(data: Any, where: str) -> Architecture:
         **given,
         **lif,
         spike=_spike(reader, model["spike"], lif),
-        layers=_network(reader, _named(reader, model), given["input_shape"], lif),
+        layers=_network(
+            reader, _named(reader, model), given["input_shape"], given["input_kind"], lif
+        ),
     )
 
 
@@ -300,10 +302,17 @@ def _named(reader: Reader, model: dict[str, Any]) -> Any:
 
 
 def _network(
-    reader: Reader, data: Any, shape: tuple[int, ...], lif: dict[str, Any]
+    reader: Reader, data: Any, shape: tuple[int, ...], kind: str, lif: dict[str, Any]
 ) -> tuple[Layer, ...]:
     path = "[model] layers"
     layers, _ = _layers(reader, reader.sequence(data, path), shape, path, "input", lif)
+    first = next((n for n, layer in enumerate(layers) if layer.type in ("lif", "clif")), None)
+    if kind == "constant" and first is not None and layers[first].type == "clif":
+        raise reader.fail(
+            f"{path}[{first}]",
+            "clif takes its input one step late, which a constant input cannot be",
+            "put a LIF layer before it, or let the input be spikes",
+        )
     if layers[-1].type != "linear":
         raise reader.fail(path, "the last layer must be linear: it is the readout")
     return layers

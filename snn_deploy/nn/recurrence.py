@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -33,6 +33,9 @@ from snn_deploy.nn.smooth import SMOOTH_STEPS
 
 # Fewer values than this are not worth waking threads for.
 _VALUES_PER_THREAD = 1 << 17
+
+# Between [T, B, C, H, W] and [T, B, H, W, C].
+_CHANNELS_LAST, _CHANNELS_FIRST = (0, 1, 3, 4, 2), (0, 1, 4, 2, 3)
 
 
 class State(NamedTuple):
@@ -139,7 +142,8 @@ def run(
 
     Returns
     -------
-    What is emitted [T, B, ...], and the state after the last timestep.
+    What is emitted [T, B, ...], and the state after the last timestep; in channels_last where the
+    currents are. The noise's index of an element is its place in memory.
 
     Raises
     ------
@@ -151,6 +155,18 @@ def run(
     if c.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"currents are float32 or float64, not {c.dtype}")
     state = silence(c) if state is None else state
+    if c.dim() == 5 and not c.is_contiguous() and c.permute(_CHANNELS_LAST).is_contiguous():
+        rows = tuple(axis - 1 for axis in _CHANNELS_LAST[1:])
+        spikes, state = run(
+            c.permute(_CHANNELS_LAST),
+            steps,
+            _channels_last(parameters, c.shape[2:]),
+            emission,
+            seed,
+            State(*(x.permute(rows) for x in state)),
+            at,
+        )
+        return spikes.permute(_CHANNELS_FIRST), State(*(x.permute(0, 3, 1, 2) for x in state))
     if c.device.type != "cpu":
         return plain(c, steps, parameters, emission, seed, state, at)
     theta, decay, width, alpha, amount, per_neuron = _aligned(parameters, c.shape[2:], c.dtype)
@@ -167,6 +183,22 @@ def run(
         rules, c, *state, theta, decay, alpha, amount, width, parameters.recurrent
     )
     return spikes, State(membrane, current, spikes[-1])
+
+
+def _channels_last(parameters: Parameters, shape: torch.Size) -> Parameters:
+    """Parameters of neurons [C, H, W] for neurons [H, W, C]."""
+
+    def moved(value: Tensor) -> Tensor:
+        return value if value.numel() == 1 else value.expand(shape).permute(1, 2, 0)
+
+    return replace(
+        parameters,
+        theta=moved(parameters.theta),
+        decay=moved(parameters.decay),
+        width=moved(parameters.width),
+        alpha=None if parameters.alpha is None else moved(parameters.alpha),
+        amount=None if parameters.amount is None else moved(parameters.amount),
+    )
 
 
 def _aligned(

@@ -174,9 +174,10 @@ def test_a_c_lif_takes_no_constant_input() -> None:
     first = [linear(4, bias=False), LIF_LAYER, linear(4, bias=False), clif, *tail]
     graph = freeze(settled(architecture(first, (3,), lif={"current_decay": 0.25})))
     assert [p.delay for p in graph.projections] == [0, 1, 0]
-    alone = architecture([linear(4, bias=False), clif, *tail], (3,), lif={"current_decay": 0.25})
+    alone = settled(architecture([linear(4, bias=False), LIF_LAYER, *tail], (3,)))
+    alone.layers[1] = CLIF(0.5, 0.5, 0.25, alone.layers[1].spike)
     with pytest.raises(SnnDeployError, match="constant input") as caught:
-        freeze(settled(alone))
+        freeze(alone)
     assert (caught.value.code, caught.value.where) == ("SD205", "layers.1")
 
 

@@ -250,6 +250,10 @@ REFUSED |= {
         with_lif(*CLIF_LAYERS, decay=0.5, current_decay=0.75),
         "layers[1]: clif needs lif.current_decay below lif.decay",
     ),
+    "clif on a constant input": (
+        with_lif(*CLIF_LAYERS, current_decay=0.25),
+        "layers[1]: clif takes its input one step late",
+    ),
     "clif with a learned decay": (
         with_lif(*CLIF_LAYERS, learn_decay="layer"),
         "layers[1]: clif has fixed decays",
@@ -455,7 +459,9 @@ def test_a_recurrent_layer_has_a_full_matrix() -> None:
 
 
 def test_a_three_state_neuron_gets_its_decays() -> None:
-    found = parse(with_lif(*CLIF_LAYERS, threshold=0.75, decay=0.9, current_decay=0.5), "here")
+    described = with_lif(*CLIF_LAYERS, threshold=0.75, decay=0.9, current_decay=0.5)
+    described["input"] = {"kind": "spikes", "shape": [8]}
+    found = parse(described, "here")
     neuron = SpikingNet(found).layers[1]
     assert isinstance(neuron, neurons.CLIF)
     assert (neuron.threshold, neuron.decay, neuron.current_decay) == (0.75, 0.9, 0.5)

@@ -293,6 +293,36 @@ def test_without_a_state_all_is_silent() -> None:
     assert torch.equal(run(given.c, 4, *rules)[0], run(given.c, 4, *rules, zeros)[0])
 
 
+@pytest.mark.parametrize("case", [CASES[0], CASES[1], CASES[11]])
+def test_channels_last_stays_so_and_changes_nothing(case: Case) -> None:
+    """Without noise, which goes by the place in memory."""
+    given = setting(case._replace(probability=1.0), (3, 2, 4))
+    last = given.c.detach().permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+    assert not last.is_contiguous()
+    expected = outcome(plain, given)
+    for which in (run, plain):
+        found = outcome(which, given._replace(c=last.requires_grad_()))
+        for values, wanted in zip(found, expected, strict=True):
+            for name, value in wanted.items():
+                torch.testing.assert_close(values[name], value, rtol=1e-9, atol=1e-9, msg=name)
+    spikes, state = run(last, 4, given.parameters, given.emission, SEED, given.state)
+    assert spikes[0].is_contiguous(memory_format=torch.channels_last)
+    assert state.membrane.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_channels_last_has_its_noise_by_place_in_memory() -> None:
+    given = setting(CASES[0], (3, 2, 4))
+    moved = given.c.detach().permute(0, 1, 3, 4, 2).contiguous()
+    half, whole = (torch.tensor(value, dtype=torch.float64) for value in (0.5, 1.0))
+    one = Parameters(theta=half, decay=half, width=whole)
+    emission = given.emission
+    assert 0 < emission.probability < 1
+    expected, after = plain(moved, 4, one, emission, SEED, recurrence.silence(moved))
+    found, state = run(moved.permute(0, 1, 4, 2, 3), 4, one, emission, SEED)
+    torch.testing.assert_close(found.permute(0, 1, 3, 4, 2), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(state.membrane.permute(0, 2, 3, 1), after.membrane)
+
+
 @pytest.mark.parametrize("layout", ["transposed", "expanded", "sliced"])
 def test_tensors_need_not_be_contiguous(layout: str) -> None:
     given = setting(CASES[0], (6,), samples=6)

@@ -6,24 +6,39 @@ from torch import nn
 
 from snn_deploy.freezing.lowering import lower
 from snn_deploy.freezing.proof import FreezeProof, Tie, prove_freeze
-from snn_deploy.graph import Graph
+from snn_deploy.graph import Graph, InputSpec
 
 __all__ = ["FreezeProof", "Tie", "freeze", "prove_freeze"]
 
 
-def freeze(model: nn.Module) -> Graph:
+def freeze(
+    model: nn.Module,
+    spec: InputSpec | None = None,
+    *,
+    timesteps: int | None = None,
+    time_first: bool = False,
+) -> Graph:
     """Turn a trained network into a float graph that spikes as the module does in evaluation.
 
-    Widths, noise and smooth functions are dropped; batch normalisation is folded into weights and
-    biases, average pooling into a sum pool and weights. Runs in float64.
+    The network is run once, in evaluation and float64, on a made-up input, and followed: widths,
+    noise and smooth functions are gone; batch normalisation, average pooling and amplitudes are
+    folded into weights and biases; loops over time become one graph. It may be any module made of
+    torch's layers and of neurons that are known (ours; those of snnTorch, SpikingJelly and Norse
+    where these are installed) that maps its whole input to one tensor [B, classes]: spike counts,
+    or the sum or mean of currents over time.
 
     Parameters
     ----------
-    model : a :class:`snn_deploy.nn.models.SpikingNet`.
+    model : a :class:`snn_deploy.nn.models.SpikingNet`, or any such module.
+    spec : the input of a module that no architecture describes. ``constant``: the module is given
+        [B, *shape] and runs its own loop over time; ``spikes``: it is given [B, T, *shape].
+    timesteps : T of a spikes input; of a constant one, a check.
+    time_first : the module is given [T, B, *shape].
 
     Raises
     ------
     SnnDeployError
-        SD205 for a module that cannot be frozen, SD403 for weights that are not finite.
+        SD205 for what cannot be frozen, with the path of the module; SD403 for weights that are not
+        finite.
     """
-    return lower(model).graph
+    return lower(model, spec, timesteps=timesteps, time_first=time_first).graph

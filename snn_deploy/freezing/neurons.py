@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from snn_deploy.graph import LIF, ResetSubtract, ResetTo
+from snn_deploy.graph import LIF, Integrator, ResetSubtract, ResetTo
 from snn_deploy.nn import neurons as training
 
 Floats = NDArray[np.float64]
@@ -20,16 +20,28 @@ class FrozenNeurons:
 
     Attributes
     ----------
-    neurons : without their bias, which is 0.
-    gain : factor on all weights of their input.
+    neurons : a LIF that spikes, or an integrator; its bias is what acts beside its input.
+    gain : factor on all that it is fed, broadcastable to the population per channel.
     delay : timesteps by which their input comes later.
     recurrent : weights [N, N] of a projection to itself with delay 1, or None.
+    recurrent_bias : [N], of these synapses.
     """
 
-    neurons: LIF
-    gain: float = 1.0
+    neurons: LIF | Integrator
+    gain: Floats = field(default_factory=lambda: np.ones(()))
     delay: int = 0
     recurrent: Floats | None = None
+    recurrent_bias: Floats | None = None
+
+    @property
+    def spiking(self) -> bool:
+        """Whether they spike."""
+        return isinstance(self.neurons, LIF)
+
+    @staticmethod
+    def any_spike() -> FrozenNeurons:
+        """Neurons without memory that fire where at least one spike arrives."""
+        return FrozenNeurons(LIF(decay=np.array(0.0), threshold=np.array(1.0), bias=np.array(0.0)))
 
 
 def freeze_neurons(module: training.Neuron) -> FrozenNeurons:
@@ -49,7 +61,7 @@ def freeze_neurons(module: training.Neuron) -> FrozenNeurons:
                 reset=ResetSubtract(module.reset_amount),
                 current_decay=np.array(module.current_decay),
             ),
-            gain=module.gain,
+            gain=np.array(module.gain),
             delay=1,
         )
     if not isinstance(module, training.LIF):

@@ -1,19 +1,51 @@
-"""Turn average pooling of spikes into a sum pool and smaller weights."""
+"""Average pooling, folded: of spikes into a sum pool and smaller weights, of currents into kernels."""
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Any
 
-from snn_deploy.synapses import SumPool
+import numpy as np
+
+from snn_deploy.synapses import Conv2d, SumPool
 
 
-def fold_average_pool(pool: nn.AvgPool2d) -> tuple[SumPool, float]:
-    """The sum over the same windows, and the factor 1/k^2 that the next weights must carry."""
+def pair(value: Any) -> tuple[int, int]:
+    """(vertical, horizontal) of what torch takes for a pair."""
+    if isinstance(value, int):
+        return value, value
+    values = tuple(int(v) for v in value)
+    return (values[0], values[0]) if len(values) == 1 else (values[0], values[1])
 
-    def pair(value: int | tuple[int, ...]) -> tuple[int, int]:
-        return (value, value) if isinstance(value, int) else (value[0], value[1])
 
-    kernel, stride = pair(pool.kernel_size), pair(pool.stride)
-    if pair(pool.padding) != (0, 0) or pool.ceil_mode or pool.divisor_override is not None:
-        raise ValueError("with padding, ceil_mode or a divisor of its own")
-    return SumPool(kernel, stride), 1.0 / (kernel[0] * kernel[1])
+def joined(first: SumPool, second: SumPool) -> SumPool:
+    """One pool that sums as two after each other do.
+
+    Raises
+    ------
+    ValueError
+        If windows of the first overlap or leave gaps: then some values would count twice.
+    """
+    if first.kernel != first.stride:
+        raise ValueError("behind another pool whose stride is not its size")
+    kernel = (first.kernel[0] * second.kernel[0], first.kernel[1] * second.kernel[1])
+    stride = (first.stride[0] * second.stride[0], first.stride[1] * second.stride[1])
+    return SumPool(kernel, stride)
+
+
+def averaged(conv: Conv2d, pool: SumPool) -> Conv2d:
+    """A convolution whose currents are averaged over windows, as one convolution.
+
+    A window's outputs see the input at shifts of the stride, so kernels are added at these shifts;
+    zero padding is the same, as every output in a window is one that the convolution has.
+    """
+    taps = [d * (k - 1) + 1 for d, k in zip(conv.dilation, conv.weight.shape[2:], strict=True)]
+    reach = [s * (k - 1) for s, k in zip(conv.stride, pool.kernel, strict=True)]
+    weight = np.zeros((*conv.weight.shape[:2], taps[0] + reach[0], taps[1] + reach[1]))
+    for y in range(pool.kernel[0]):
+        for x in range(pool.kernel[1]):
+            top, left = y * conv.stride[0], x * conv.stride[1]
+            view = weight[:, :, top : top + taps[0], left : left + taps[1]]
+            view[:, :, :: conv.dilation[0], :: conv.dilation[1]] += conv.weight
+    weight /= pool.kernel[0] * pool.kernel[1]
+    stride = (conv.stride[0] * pool.stride[0], conv.stride[1] * pool.stride[1])
+    return Conv2d(weight, stride, conv.padding, (1, 1), conv.groups)

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from snn_deploy.errors import SnnDeployError
-from snn_deploy.freezing.lowering import INPUT, OUTPUT, Lowered, lower
-from snn_deploy.graph import LIF, Graph, Population, Projection, ResetTo
+from snn_deploy.freezing.leaves import Leaf, intercepted
+from snn_deploy.freezing.lowering import Lowered, lower
+from snn_deploy.graph import LIF, Graph, InputSpec, Population, Projection, ResetTo
 from snn_deploy.packets import Recording
 from snn_deploy.sim import simulate
 from snn_deploy.sim.plan import with_sample_axis
@@ -104,7 +105,10 @@ class FreezeProof:
 def prove_freeze(
     model: nn.Module,
     recording: Recording,
+    spec: InputSpec | None = None,
     *,
+    timesteps: int | None = None,
+    time_first: bool = False,
     graph: Graph | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FreezeProof:
@@ -114,13 +118,14 @@ def prove_freeze(
     ----------
     model : the trained network.
     recording : inputs that fit it.
+    spec, timesteps, time_first : of a network that no architecture describes, as for ``freeze``.
     graph : the float graph to compare; default: the one ``freeze`` makes.
     progress : called with (samples done, samples in all).
     """
-    lowered = lower(model)
+    lowered = lower(model, spec, timesteps=timesteps, time_first=time_first)
     graph = lowered.graph if graph is None else graph
     recording = with_sample_axis(graph, recording)
-    inputs = {**recording.values, **recording.spikes}[INPUT]
+    inputs = {**recording.values, **recording.spikes}[graph.inputs[0].name]
     totals = _Totals()
     for start in range(0, len(inputs), _BATCH):
         part = recording.part(start, start + _BATCH)
@@ -135,19 +140,25 @@ def prove_freeze(
 def _module_run(
     model: nn.Module, lowered: Lowered, inputs: Array
 ) -> tuple[dict[str, Array], Array]:
-    """Spikes [B, T, ...] of every LIF layer in evaluation, and the readout."""
-    spikes: dict[str, Array] = {}
+    """Spikes [B, T, ...] of every spiking population in evaluation, and the readout."""
+    graph, calls = lowered.graph, iter(lowered.emitted)
+    spikes: dict[str, list[Array]] = {}
 
-    def keep(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, arguments: Any, out: torch.Tensor) -> None:
-            spikes[name] = out.transpose(0, 1).numpy() != 0
+    def keep(leaf: Leaf, entry: str, original: Any, args: Any, options: dict[str, Any]) -> Any:
+        call = leaf.library.read(leaf.module, entry, args, options)
+        out = original(*args, **options)
+        if leaf.library.freeze(leaf.module).spiking:
+            emitted = leaf.library.spikes(entry, out).detach().numpy() != 0
+            steps = emitted if call.sequence else emitted[None]
+            spikes.setdefault(next(calls).population, []).extend(steps)
+        return out
 
-        return hook
-
-    handles = [m.register_forward_hook(keep(name)) for name, m in lowered.modules.items()]
-    training, threads = model.training, torch.get_num_threads()
+    training, threads = {m: m.training for m in model.modules()}, torch.get_num_threads()
     model.eval()
     torch.set_num_threads(1)  # so that the same ties are found on any number of cores
+    x = torch.from_numpy(inputs.astype(np.float32))
+    if lowered.time_first:
+        x = x.transpose(0, 1)
     try:
         # The bound holds for plain sums of products, not for Winograd's algorithm. Entering the
         # contexts makes some builds of torch warn of a setting for GPUs, which is not touched.
@@ -157,14 +168,24 @@ def _module_run(
                 torch.inference_mode(),
                 torch.backends.mkldnn.flags(enabled=False),
                 torch.backends.nnpack.flags(enabled=False),
+                intercepted(model, keep),
             ):
-                readout = model(torch.from_numpy(inputs.astype(np.float32))).numpy()
+                out = model(x)
+                readout = (out[0] if isinstance(out, tuple) else out).numpy()
     finally:
-        for handle in handles:
-            handle.remove()
-        model.train(training)
+        for module, before in training.items():
+            module.training = before
         torch.set_num_threads(threads)
-    return spikes, readout
+    shaped = {
+        name: np.stack(steps, axis=1).reshape(len(inputs), -1, *graph.shape_of(name))
+        for name, steps in spikes.items()
+    }
+    for population in graph.populations:
+        if population.name in lowered.pools:
+            (fed,) = graph.incoming(population.name)
+            source = shaped[fed.source].astype(np.float64)
+            shaped[population.name] = synaptic_sum(fed, graph.shape_of(fed.source), source) > 0
+    return shaped, readout
 
 
 class _Totals:
@@ -193,8 +214,9 @@ class _Totals:
             population = graph.population(name)
             tainted = _tainted(graph, population, flips, trace.membrane[name].shape)
             membrane, bound = _membrane_and_bound(graph, lowered, population, part, trace)
-            if name == OUTPUT:
-                self._readout(trace, readout, tainted, bound)
+            if name == graph.outputs[0]:
+                self._readout(graph, lowered.factor, trace, readout, tainted, bound)
+            if name not in flips:  # an integrator
                 continue
             assert hasattr(population.neurons, "threshold")
             distance = np.abs(membrane - population.neurons.threshold)
@@ -218,13 +240,30 @@ class _Totals:
                     )
                 )
 
-    def _readout(self, trace: Trace, readout: Array, tainted: Array, bound: Array) -> None:
-        frozen = trace.output[OUTPUT]
-        values = np.abs(trace.membrane[OUTPUT])
-        steps = values.shape[1]
-        allowed = bound.mean(axis=1) + (steps + 1) * _ROUNDOFF * values.mean(axis=1)
-        apart = np.abs(readout - frozen) > allowed
-        self.readout_violations += int((apart & ~tainted.any(axis=1)).sum())
+    def _readout(
+        self,
+        graph: Graph,
+        factor: float,
+        trace: Trace,
+        readout: Array,
+        tainted: Array,
+        bound: Array,
+    ) -> None:
+        population = graph.population(graph.outputs[0])
+        frozen = trace.output[population.name] * factor
+        if population.neurons.readout is None:  # counts of spikes: exact, but for the factor
+            allowed = 4 * _ROUNDOFF * np.abs(frozen)
+        else:
+            values = np.abs(trace.membrane[population.name])
+            steps = values.shape[1]
+            each = bound + (steps + 1) * _ROUNDOFF * values
+            read = {"mean": each.mean(axis=1), "sum": each.sum(axis=1), "last": each[:, -1],
+                    "max": each.max(axis=1)}  # fmt: skip
+            allowed = abs(factor) * read[population.neurons.readout]
+        frozen = frozen.reshape(readout.shape)
+        apart = np.abs(readout - frozen) > allowed.reshape(readout.shape)
+        blamed = tainted.any(axis=1).reshape(readout.shape)
+        self.readout_violations += int((apart & ~blamed).sum())
         self.decisions.append(readout.argmax(1))
         self.decisions_changed += int((self.decisions[-1] != frozen.argmax(1)).sum())
 

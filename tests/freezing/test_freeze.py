@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from snn_deploy import checks
 from snn_deploy.errors import Exit, SnnDeployError
 from snn_deploy.freezing import freeze, prove_freeze
-from snn_deploy.freezing.lowering import lower
 from snn_deploy.graph import LIF, Graph, Integrator, ResetSubtract, ResetTo
 from snn_deploy.nn.architecture import Architecture
 from snn_deploy.nn.models import SpikingNet
+from snn_deploy.nn.neurons import neurons
 from snn_deploy.packets import Recording
 from snn_deploy.sim import Trace, simulate
 from snn_deploy.synapses import Conv2d, Dense, SumPool
@@ -47,9 +47,7 @@ NEAR = 1e-9  # far above the rounding of float64, far below any difference that 
 
 def run_module(net: SpikingNet, recording: Recording) -> tuple[dict[str, Array], Array]:
     """Spikes [B, T, ...] of every spiking layer, by population, and the readout; in float64."""
-    modules = lower(net).modules
     double = copy.deepcopy(net).double().eval()
-    places = {id(module): place for place, module in net.named_modules()}
     spikes: dict[str, Array] = {}
 
     def keep(name: str) -> Callable[..., None]:
@@ -58,8 +56,8 @@ def run_module(net: SpikingNet, recording: Recording) -> tuple[dict[str, Array],
 
         return hook
 
-    for name, module in modules.items():
-        double.get_submodule(places[id(module)]).register_forward_hook(keep(name))
+    for population, module in zip(freeze(net).spiking(), neurons(double), strict=True):
+        module.register_forward_hook(keep(population.name))
     with torch.inference_mode():
         readout = double(as_tensor(net.architecture, recording).double()).numpy()
     return spikes, readout
@@ -303,11 +301,6 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
         "SD205",
         "padding",
     ),
-    "border by name": (
-        lambda: replaced(0, lambda m: nn.Conv2d(2, 6, 3, padding="same")),
-        "SD205",
-        "padding",
-    ),
 }
 
 
@@ -319,7 +312,7 @@ def test_what_cannot_be_frozen_is_named(name: str) -> None:
     assert caught.value.code == code
     assert caught.value.exit == Exit.UNSUPPORTED
     if name != "no spiking network":
-        assert re.fullmatch(r"layers\.\d", str(caught.value.where))
+        assert re.fullmatch(r"layers\.\d(\.module)?", str(caught.value.where))
 
 
 @pytest.mark.parametrize(

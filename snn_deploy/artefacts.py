@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +29,25 @@ from snn_deploy.exporters import ReadOptions, Written, exporter, exporter_of
 from snn_deploy.graph import LIF, Graph
 from snn_deploy.hardware import Target, target
 from snn_deploy.mapping import design_rules
-from snn_deploy.packets import Recording, cannot_write, read_npz, write_atomically, write_npz
-from snn_deploy.quantization import Range, prove_ranges, quantize
+from snn_deploy.packets import (
+    Recording,
+    cannot_write,
+    read_npz,
+    read_recording,
+    write_atomically,
+    write_npz,
+)
+from snn_deploy.quantization import Range, Scheme, prove_ranges, quantization_report, quantize
+from snn_deploy.quantization.certificate import certificate
 from snn_deploy.sim import EngineName, simulate, simulate_stream
 from snn_deploy.sim.timing import pipelined, repeatable
 from snn_deploy.synapses import Dense, Shape
 
-SCHEMA = 2
+if TYPE_CHECKING:
+    from snn_deploy.nn.recipe import Recipe
+    from snn_deploy.quantization.finetune import Tuned
+
+SCHEMA = 3
 MODEL, RECORDED, MANIFEST = "model.nir", "recorded.npz", "manifest.json"
 
 # Packages whose versions can change an exported byte or figure.
@@ -78,16 +90,31 @@ def export(
     output: str | os.PathLike[str],
     *,
     formats: Sequence[str] | None = None,
+    bits: int | None = None,
+    granularity: str = "tensor",
+    clipping: str | None = None,
+    rounding: str = "nearest",
+    calibration: str | os.PathLike[str] | None = None,
+    correction: bool = False,
+    finetune: str | os.PathLike[str] | None = None,
+    factory: str | None = None,
     progress: Step | None = None,
 ) -> Export:
     """Freeze, quantize and write a trained network for a target, and prove what was written.
 
     Parameters
     ----------
-    model : checkpoint written by :func:`snn_deploy.save`.
+    model : checkpoint written by :func:`snn_deploy.save`; with a factory, a bare state_dict.
     to : target with a number format, by name or as a target.
     output : folder; made if need be. Files of an earlier export in it are replaced.
     formats : exporters to use; default: the target's. ``model.nir`` is always written.
+    bits, granularity, clipping, rounding, correction : how weights become integers; see
+        :class:`snn_deploy.quantization.scheme.Scheme`.
+    calibration : file of a recording for the choices that look at one.
+    finetune : file of the recipe that the network was trained by: its integers are fine-tuned on
+        the recipe's data; see :func:`snn_deploy.quantization.finetune.finetune`.
+    factory : ``package.module:function`` that makes the module of a state_dict; see
+        :mod:`snn_deploy.freezing.factory`.
     progress : called with the name of each step.
 
     Raises
@@ -97,29 +124,39 @@ def export(
         that must be equal is not. Nothing is left half-written.
     """
     from snn_deploy.freezing import freeze, prove_freeze
-    from snn_deploy.nn.checkpoint import load_checkpoint
+    from snn_deploy.freezing.factory import open_network
 
     def step(name: str) -> None:
         if progress is not None:
             progress(name)
 
     chip = target(to) if isinstance(to, str) else to
-    chip.require_format()
+    scheme = Scheme.of(
+        chip, bits=bits, granularity=granularity, clipping=clipping, rounding=rounding,
+        correction=correction,
+    )  # fmt: skip
+    seen = None if calibration is None else read_recording(calibration)
+    scheme.check_calibration(seen)
+    recipe = None if finetune is None else _tuning_recipe(finetune, scheme, clipping, calibration)
     wanted = dict.fromkeys(["nir", *(chip.formats if formats is None else formats)])
     exporters = {name: exporter(name) for name in wanted}
     output = Path(output)
     step("read the checkpoint")
-    checkpoint = load_checkpoint(model)
+    checkpoint = open_network(model, factory)
     step("freeze")
-    frozen = freeze(checkpoint.model)
+    frozen = freeze(checkpoint.model, **checkpoint.options)
     step(f"quantize for {chip.id}")
-    graph = quantize(frozen, chip)
+    if recipe is None:
+        graph, tuned = quantize(frozen, chip, **asdict(scheme), calibration=seen), None
+    else:
+        tuned = _tuned(checkpoint.model, chip, recipe, scheme, step)
+        graph, frozen = tuned.graph, tuned.float_graph
     example = checkpoint.example
     source = "the checkpoint's example"
     if example is None:
         example, source = _synthetic(graph), "synthetic, seed 0"
     step("freeze proof")
-    proof = prove_freeze(checkpoint.model, example)
+    proof = prove_freeze(checkpoint.model, example, **checkpoint.options)
     proof.require(str(model))
     stage = _stage(output)
     try:
@@ -129,9 +166,22 @@ def export(
             written[name] = one.export(graph, stage)
         trace = simulate(graph, example, engine="reference", trace=True)
         write_npz(stage / RECORDED, _recorded(example, trace.spikes, trace.output))
+        configuration = _configuration(graph, written, scheme, calibration, seen)
+        if factory is not None:
+            configuration["factory"] = factory
+        if recipe is not None and tuned is not None:
+            configuration["finetune"] = {
+                "recipe": recipe.digest(), **asdict(recipe.finetune),
+                "best_epoch": tuned.best_epoch,
+                "held_out_loss": tuned.losses[tuned.best_epoch],
+                "held_out_score": tuned.scores[tuned.best_epoch],
+            }  # fmt: skip
         manifest = _manifest(
-            chip, graph, written, Path(model), stage, asdict(proof), source, example
+            chip, graph, written, configuration, Path(model), stage, asdict(proof), source, example
         )
+        step("compare with the float network")
+        found = quantization_report(frozen, graph, example)
+        manifest["proof"]["quantization"] = asdict(found)
         write_atomically(
             stage / MANIFEST, (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
         )
@@ -146,12 +196,51 @@ def export(
     return Export(output, files, graph, manifest)
 
 
+def _tuning_recipe(
+    path: str | os.PathLike[str],
+    scheme: Scheme,
+    clipping: str | None,
+    calibration: str | os.PathLike[str] | None,
+) -> Recipe:
+    """The recipe for fine-tuning, which goes with none of the other ways to choose integers."""
+    from snn_deploy.nn.recipe import read_recipe
+
+    if clipping not in (None, "mse") or calibration is not None or scheme.calibrated:
+        raise SnnDeployError(
+            "SD104",
+            "fine-tuning begins at `mse` and learns the rest itself",
+            fix="leave out clipping, rounding, correction and calibration",
+        )
+    return read_recipe(path)
+
+
+def _tuned(model: Any, chip: Target, recipe: Recipe, scheme: Scheme, step: Step) -> Tuned:
+    from snn_deploy.nn.models import SpikingNet
+    from snn_deploy.quantization.finetune import finetune
+
+    if not isinstance(model, SpikingNet) or model.architecture != recipe.architecture:
+        raise SnnDeployError(
+            "SD104",
+            "the recipe for fine-tuning is of another network",
+            fix="give the recipe that the checkpoint was trained by",
+        )
+
+    def report(epoch: int, epochs: int, loss: float, score: float) -> None:
+        judged = f"held out: loss {loss:.4f}, score {score:.2f}"
+        step(f"fine-tuning: epoch {epoch} of {epochs}, {judged}")
+
+    return finetune(
+        model, chip, recipe, bits=scheme.bits, granularity=scheme.granularity, progress=report
+    )
+
+
 def _synthetic(graph: Graph) -> Recording:
     """A made-up input inside the declared range, for checkpoints without an example."""
     (spec,) = graph.inputs
     random = np.random.default_rng(0)
-    if spec.kind == "constant":
-        values = random.uniform(spec.low, spec.high, (_SYNTHETIC_SAMPLES, *spec.shape))
+    if spec.kind != "spikes":
+        lead = () if spec.kind == "constant" else (graph.timesteps or 16,)
+        values = random.uniform(spec.low, spec.high, (_SYNTHETIC_SAMPLES, *lead, *spec.shape))
         # float32 may round a value out of the range it was drawn from
         return Recording(values={"": values.astype(np.float32).clip(spec.low, spec.high)})
     steps = graph.timesteps or 16
@@ -174,6 +263,7 @@ def _manifest(
     chip: Target,
     graph: Graph,
     written: dict[str, Written],
+    configuration: dict[str, Any],
     model: Path,
     stage: Path,
     proof: dict[str, Any],
@@ -185,9 +275,7 @@ def _manifest(
     return {
         "schema": SCHEMA,
         "target": chip.id,
-        "configuration": {
-            "timesteps": graph.timesteps, "granularity": "tensor", "formats": list(written),
-        },
+        "configuration": configuration,
         "versions": {name: version(name) for name in _PACKAGES}
         | {"python": f"{sys.version_info.major}.{sys.version_info.minor}"},
         "model": {"sha256": sha256_of(model)},
@@ -217,10 +305,29 @@ def _manifest(
             }
             for p in graph.projections
         ],
-        "proof": {"freeze": proof, "ranges": {k: asdict(v) for k, v in ranges.items()}},
+        "proof": {"freeze": proof, "ranges": certificate(graph, ranges)},
         "recorded": {"source": source, "samples": example.samples},
         "energy_rows": {name: asdict(row) for name, row in chip.energy.items()},
     }  # fmt: skip
+
+
+def _configuration(
+    graph: Graph,
+    written: dict[str, Written],
+    scheme: Scheme,
+    calibration: str | os.PathLike[str] | None,
+    seen: Recording | None,
+) -> dict[str, Any]:
+    """What was asked for, defaults filled in."""
+    looked_at = None
+    if calibration is not None and seen is not None:
+        looked_at = {"sha256": sha256_of(Path(calibration)), "samples": seen.samples}
+    return {
+        "timesteps": graph.timesteps,
+        "formats": list(written),
+        "calibration": looked_at,
+        **asdict(scheme),
+    }
 
 
 def _timing(graph: Graph) -> dict[str, Any]:
@@ -238,7 +345,9 @@ def _describe_population(graph: Graph, name: str, ranges: dict[str, Range]) -> d
     described: dict[str, Any] = {
         "name": name,
         "shape": list(population.shape),
-        "scale": population.scale,
+        "scale": np.asarray(population.scale).reshape(-1).tolist()
+        if isinstance(population.scale, np.ndarray)
+        else population.scale,
         "membrane_bits_needed": ranges[name].bits,
         "decay": sorted({int(d) for d in neurons.decay.reshape(-1)}),
     }
@@ -348,6 +457,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         names = set(manifest["artefacts"])
         known = manifest["schema"] == SCHEMA and {MODEL, RECORDED} <= names
         known = known and isinstance(manifest["target"], str)
+        known = known and isinstance(manifest["proof"]["ranges"], dict)
         known = known and all(Path(name).name == name for name in names)  # nothing elsewhere
         hashed = [manifest["model"], *manifest["artefacts"].values()]
         known = known and all(isinstance(entry["sha256"], str) for entry in hashed)

@@ -243,6 +243,22 @@ def _check_weights(graph: Graph, projection: Projection, number_format: NumberFo
         )
 
 
+def _check_scale(population: Population) -> None:
+    scale = population.scale
+    if scale is None or not (np.isfinite(scale).all() and np.min(scale) > 0):
+        raise SnnDeployError("SD408", "a population needs a scale > 0", where=population.name)
+    if not isinstance(scale, np.ndarray):
+        return
+    per_channel = (population.shape[0], *([1] * (len(population.shape) - 1)))
+    if scale.dtype != np.float64 or scale.shape != per_channel:
+        raise SnnDeployError(
+            "SD408",
+            f"a scale of shape {scale.shape} and type {scale.dtype} is neither one number nor "
+            f"float64 of shape {per_channel}",
+            where=population.name,
+        )
+
+
 def _check_neurons(population: Population, number_format: NumberFormat) -> None:
     for name, value in parameters(population).items():
         _require_integer(value, population.name, name)
@@ -259,8 +275,7 @@ def _check_neurons(population: Population, number_format: NumberFormat) -> None:
         raise SnnDeployError(
             "SD202", "the target has no synaptic current with a decay", where=population.name
         )
-    if population.scale is None or not population.scale > 0 or not np.isfinite(population.scale):
-        raise SnnDeployError("SD408", "a population needs a scale > 0", where=population.name)
+    _check_scale(population)
     for name, decay in decays(population).items():
         if decay.min() < 0 or decay.max() > number_format.decay_limit:
             raise SnnDeployError("SD202", f"a {name} outside its field", where=population.name)

@@ -39,6 +39,7 @@ CODES: dict[str, Code] = {
     "SD105": Code("unknown name", Exit.USAGE),
     "SD106": Code("input value outside the declared range", Exit.USAGE),
     "SD107": Code("optional package missing", Exit.USAGE),
+    "SD108": Code("networks cannot be compared", Exit.USAGE),
     # 2xx: what a target cannot do
     "SD201": Code("target has no number format", Exit.UNSUPPORTED),
     "SD202": Code("not expressible in the target's number format", Exit.UNSUPPORTED),
@@ -58,6 +59,7 @@ CODES: dict[str, Code] = {
     "SD406": Code("freeze proof failed", Exit.INTEGRITY),
     "SD407": Code("simulations differ", Exit.INTEGRITY),
     "SD408": Code("graph is malformed", Exit.INTEGRITY),
+    "SD409": Code("range proof does not hold", Exit.INTEGRITY),
     # 5xx: ourselves
     "SD500": Code("internal error", Exit.INTERNAL),
 }

@@ -141,15 +141,15 @@ Neurons = LIF | Integrator
 class Population:
     """Neurons of one shape and one model.
 
-    ``scale`` (integer graphs): value of one weight unit. ``max_spikes``: how often a neuron may
-    fire in one timestep, each time its membrane, less what the reset subtracts, still reaches the
-    threshold.
+    ``scale`` (integer graphs): value of one weight unit in the float network; one for all, or
+    float64 (C, 1, 1) or (N,), one per channel. ``max_spikes``: how often a neuron may fire in one
+    timestep, each time its membrane, less what the reset subtracts, still reaches the threshold.
     """
 
     name: str
     shape: Shape
     neurons: Neurons
-    scale: float | None = None
+    scale: float | NDArray[np.float64] | None = None
     max_spikes: int = 1
 
     @property

@@ -22,6 +22,7 @@ from snn_deploy.errors import SnnDeployError
 from snn_deploy.exporters.lava.peer import LavaCheck, verify_in_lava
 from snn_deploy.graph import Graph
 from snn_deploy.packets import Recording, read_recording
+from snn_deploy.quantization.certificate import check_certificate
 from snn_deploy.sim import simulate_batches
 
 Progress = Callable[[str, int, int], None]
@@ -70,10 +71,11 @@ def verify(
 ) -> Verification:
     """Verify an exported folder.
 
-    Always: every artefact's hash, the tensors against the integer network, and the bundled input
-    simulated again by every engine. With a model and a recording: the freeze proof and the engines'
-    equality over the whole recording, and the accuracies. Against ``lava``: the chip's own file run
-    in Intel's Lava, every spike, current and membrane compared.
+    Always: every artefact's hash, the tensors against the integer network, the bundled input
+    simulated again by every engine, and the certificate of the range proof. With a model and a
+    recording: the freeze proof and the engines' equality over the whole recording, and the
+    accuracies. Against ``lava``: the chip's own file run in Intel's Lava, every spike, current and
+    membrane compared.
 
     Parameters
     ----------
@@ -111,6 +113,7 @@ def verify(
             "SD104", "verify needs an exported folder, not a single file", where=str(exported)
         )
     replay = replay_recorded(artefact)
+    check_certificate(artefact.graph, artefact.manifest["proof"]["ranges"])
     if recording is not None and not isinstance(recording, Recording):
         recording = read_recording(recording)
     lava = None

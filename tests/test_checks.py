@@ -12,12 +12,15 @@ from snn_deploy.checks import check_float, check_integer
 from snn_deploy.graph import LIF, Graph, InputSpec, Integrator, ResetSubtract, ResetTo
 from snn_deploy.numerics import NumberFormat
 from snn_deploy.synapses import Conv2d, Dense
-from tests.helpers.graphs import FOREIGN, GENERIC, LOIHI2
+from tests.helpers import graphs
+from tests.helpers.graphs import FOREIGN, LOIHI2
 from tests.helpers.nets import integers, lif, one_layer, spike_input
 from tests.helpers.refusals import refused
 
 VALUES = InputSpec(name="in", kind="graded", shape=(4,), scale=1.0)
 
+# With narrow weights and no exponents.
+GENERIC = replace(graphs.GENERIC, weight_min=-127, weight_max=127, weight_exponent_max=0)
 
 NO_CURRENT = replace(GENERIC, synaptic_current=False)
 SHIFTED = replace(GENERIC, decay_rule="shift_subtract")

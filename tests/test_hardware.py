@@ -134,10 +134,10 @@ def test_units(unit: str, picojoules: float) -> None:
         ("word_bits = 64", "word_bits = 31", "`word_bits` must be at least `membrane_bits`"),
         ("synaptic_current = true", "synaptic_current = 1", "`synaptic_current` = 1 must be"),
         ('"graded"', '"analog"', "must be host_bias or graded"),
-        ("weight_min = -127", "weight_min = 0", "must span zero"),
-        ("weight_max = 127", "weight_max = 0", "must span zero"),
-        ("weight_max = 127", "weight_max = 2147483648", "must span zero within 32 bits"),
-        ("weight_min = -127", "weight_min = -2147483649", "must span zero within 32 bits"),
+        ("weight_min = -32767", "weight_min = 0", "must span zero"),
+        ("weight_max = 32767", "weight_max = 0", "must span zero"),
+        ("weight_max = 32767", "weight_max = 2147483648", "must span zero within 32 bits"),
+        ("weight_min = -32767", "weight_min = -2147483649", "must span zero within 32 bits"),
     ],
 )
 def test_refusals(old: str, new: str, text: str) -> None:
@@ -191,8 +191,8 @@ def test_every_number_of_a_format_is_bounded() -> None:
 
 
 def test_largest_weights() -> None:
-    text = WHOLE.replace("weight_max = 127", "weight_max = 2147483647")
-    text = text.replace("weight_min = -127", "weight_min = -2147483648")
+    text = WHOLE.replace("weight_max = 32767", "weight_max = 2147483647")
+    text = text.replace("weight_min = -32767", "weight_min = -2147483648")
     form = parse("x", text).require_format()
     assert (form.weight_min, form.weight_max) == (-(1 << 31), (1 << 31) - 1)
 

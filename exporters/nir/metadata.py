@@ -59,7 +59,7 @@ def to_data(graph: Graph) -> tuple[str, list[Array]]:
             {
                 "name": p.name,
                 "shape": list(p.shape),
-                "scale": p.scale,
+                "scale": put(p.scale) if isinstance(p.scale, np.ndarray) else p.scale,
                 "max_spikes": p.max_spikes,
                 "neurons": _neurons_to_data(p.neurons, put),
             }
@@ -149,7 +149,7 @@ def from_data(text: str, arrays: list[Array]) -> Graph:
             Population(
                 name=_text(p["name"]),
                 shape=_shape(p["shape"]),
-                scale=None if p["scale"] is None else float(p["scale"]),
+                scale=_scale(p["scale"], get),
                 max_spikes=_integer(p["max_spikes"]),
                 neurons=_neurons(p["neurons"], get),
             )
@@ -205,6 +205,13 @@ def _neurons(data: dict[str, Any], get: Callable[[Any], Array]) -> Neurons:
         current_decay=memory,
         readout=_one_of(data["readout"], (None, "sum", "mean", "last", "max")),
     )
+
+
+def _scale(value: Any, get: Callable[[Any], Array]) -> float | Array | None:
+    """None, one number, or an array of one per channel."""
+    if isinstance(value, dict):
+        return get(value)
+    return None if value is None else float(value)
 
 
 def _synapses(data: dict[str, Any], get: Callable[[Any], Array]) -> Synapses:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from snn_deploy.cli.common import json_option, print_json, show, talk
@@ -17,11 +19,57 @@ from snn_deploy.cli.common import json_option, print_json, show, talk
     metavar="NAME,...",
     help="Files to write beside model.nir; default: the target's.",
 )
+@click.option("--bits", type=int, metavar="N", help="Bits of a weight; default: 8.")
+@click.option(
+    "--granularity",
+    type=click.Choice(["tensor", "channel"]),
+    default="tensor",
+    help="One scale per population, or one per output channel.",
+)
+@click.option(
+    "--clipping",
+    type=click.Choice(["max", "mse", "percentile"]),
+    help="What a scale makes room for; default: mse up to 5 bits, else max.",
+)
+@click.option(
+    "--rounding",
+    type=click.Choice(["nearest", "learned"]),
+    default="nearest",
+    help="Round weights to nearest, or as a calibration shows to be best.",
+)
+@click.option("--calibration", metavar="FILE", help="Recording (.npz) to calibrate on.")
+@click.option("--correct", "correction", is_flag=True, help="Correct mean errors in the biases.")
+@click.option(
+    "--finetune", metavar="RECIPE", help="Fine-tune the integers on this recipe's data (.toml)."
+)
+@click.option(
+    "--model",
+    "factory",
+    metavar="MODULE:FUNCTION",
+    help="Function that makes the module of bare weights, and says what it is fed.",
+)
 @json_option
-def command(model: str, to: str, output: str, formats: str | None, as_json: bool) -> None:
+def command(
+    model: str,
+    to: str,
+    output: str,
+    formats: str | None,
+    bits: int | None,
+    granularity: str,
+    clipping: str | None,
+    rounding: str,
+    calibration: str | None,
+    correction: bool,
+    finetune: str | None,
+    factory: str | None,
+    as_json: bool,
+) -> None:
     """Freeze, quantize and write a trained network for a target, and prove what was written.
 
     Example: snn-deploy export model.pt --target loihi2 -o build/
+
+    A state_dict of a module of your own: snn-deploy export weights.pt --model mynet:network
+    --target loihi2 -o build/, where network() returns the module and the options of freeze for it.
     """
     from snn_deploy.artefacts import export
 
@@ -30,6 +78,14 @@ def command(model: str, to: str, output: str, formats: str | None, as_json: bool
         to,
         output,
         formats=None if formats is None else [name.strip() for name in formats.split(",")],
+        bits=bits,
+        granularity=granularity,
+        clipping=clipping,
+        rounding=rounding,
+        calibration=calibration,
+        correction=correction,
+        finetune=finetune,
+        factory=factory,
         progress=lambda name: talk(f"{name} ..."),
     )
     manifest = result.manifest
@@ -48,12 +104,16 @@ def command(model: str, to: str, output: str, formats: str | None, as_json: bool
                 "x".join(str(n) for n in population["shape"]),
                 f"{sum(w['weights'] for w in weights):,}",
                 ", ".join(f"{w['smallest']}..{w['largest']}" for w in weights),
-                ", ".join(str(t) for t in population.get("threshold", ["-"])),
-                f"{population['scale']:.3g}",
+                _span(population.get("threshold", ["-"])),
+                _span(population["scale"], ".3g"),
                 str(population["membrane_bits_needed"]),
             )
         )
     freeze = manifest["proof"]["freeze"]
+    quantized = manifest["proof"]["quantization"]
+    clipped = sum(p["clipped"] for p in quantized["populations"].values())
+    lost = [p["weight_sqnr"] for p in quantized["populations"].values()]
+    noise = min((dB for dB in lost if dB is not None), default=None)
     lines = []
     lava = manifest["formats"].get("lava")
     if lava is not None:
@@ -76,9 +136,18 @@ def command(model: str, to: str, output: str, formats: str | None, as_json: bool
         ),
         f"freeze proof: {freeze['violations']} flips outside ties in {freeze['slots']:,} "
         f"neuron-timesteps ({freeze['ties']} ties)",
+        f"weights of {manifest['configuration']['bits']} bits, {clipped:,} of them clipped"
+        + ("" if noise is None else f"; signal to quantization noise from {noise:.1f} dB"),
         "range proof: no current and no membrane can leave its register",
         f"re-read in a fresh process: {manifest['recorded']['samples']} recorded samples "
         "simulate to identical spikes",
         *lines,
         f"wrote {', '.join(str(result.folder / name) for name in result.files)}",
     )
+
+
+def _span(values: Any, form: str = "") -> str:
+    """A value, a few, or the smallest and largest of many."""
+    listed = values if isinstance(values, list) else [values]
+    ends = listed if len(listed) <= 3 else [min(listed), max(listed)]
+    return (", " if ends is listed else "..").join(format(value, form) for value in ends)

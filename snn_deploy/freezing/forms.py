@@ -9,14 +9,16 @@ their patterns, and that they are the same network at every timestep can be seen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from snn_deploy.freezing.pooling import averaged, joined
+from snn_deploy.freezing.refusal import UnfoldableError
+from snn_deploy.graph import Projection
+from snn_deploy.sim.reference import synaptic_sum
 from snn_deploy.synapses import Conv2d, Dense, Shape, SumPool, Synapses, with_weights
 
 Floats = NDArray[np.float64]
@@ -37,6 +39,9 @@ class Pattern:
     mean, std : of an input of values: ``(value - mean) / std``, broadcastable to the input.
     values : the source is an input of values, not of spikes.
     membrane : the source's membranes instead of its spikes.
+    scale : factor per channel of the source [C], before pool and synapses; None: 1.
+    hidden : a state of the source that is neither, such as its synaptic currents.
+    largest : the largest membrane over time; the form names all timesteps.
     label : of the synapses, for names: ``conv1``.
     origin : path of the module that made it.
     """
@@ -51,13 +56,17 @@ class Pattern:
     std: Floats = field(default_factory=lambda: np.ones(()))
     values: bool = False
     membrane: bool = False
+    scale: Floats | None = None
+    hidden: bool = False
+    largest: bool = False
     label: str = ""
     origin: str = ""
 
     @property
     def own_values(self) -> bool:
         """Whether these are values of the source itself: spikes, or an input."""
-        return self.source is not None and self.synapses is None and not self.membrane
+        own = self.source is not None and self.synapses is None and self.scale is None
+        return own and not self.membrane
 
 
 # A pattern at a timestep; None: at all timesteps alike.
@@ -100,7 +109,7 @@ class Folding:
 
     def __init__(self) -> None:
         self._known: dict[Hashable, Form] = {}
-        self._held: list[Any] = []  # keeps what the keys identify alive
+        self._held: list[Pattern] = []  # keeps the patterns alive that keys identify
         self._labels: dict[str, dict[Hashable, int]] = {}
 
     def constant(self, value: Floats, shape: Shape, magnitude: Floats | None = None) -> Form:
@@ -117,18 +126,15 @@ class Folding:
         self,
         form: Form,
         key: tuple[Hashable, ...],
-        held: Iterable[Any],
         fold: Callable[[Pattern], Form],
         shape: Shape,
         absorb: bool = False,
     ) -> Form:
         """A linear operation on every pattern of a form.
 
-        ``key`` tells operations apart; ``held`` are the objects whose identities it names. With
-        ``absorb`` the weights of the patterns go into the new synapses: what is left outside are
-        the weights of timesteps.
+        ``key`` tells operations apart. With ``absorb`` the weights of the patterns go into the new
+        synapses: what is left outside are the weights of timesteps.
         """
-        self._held.extend(held)
         found = Form(shape, {})
         for (pattern, time), weight in form.terms.items():
             inside, weight = (weight, 1.0) if absorb else (1.0, weight)
@@ -149,6 +155,7 @@ class Folding:
         return f"{kind}{names.setdefault(key, len(names) + 1)}"
 
     def once(self, key: Hashable, make: Callable[[], Form]) -> Form:
+        """What was made for this key, or what ``make`` makes now."""
         if key not in self._known:
             self._known[key] = make()
         return self._known[key]
@@ -180,25 +187,52 @@ def synaptic(pattern: Pattern, synapses: Synapses, label: str, origin: str) -> F
 
     Raises
     ------
-    ValueError
+    UnfoldableError
         Where there are synapses already, or a constant meets zero padding.
     """
     seen = pattern.shape
     shape = synapses.target_shape(seen)
     if pattern.source is None:
         return _of_constant(pattern, synapses, shape)
+    if pattern.hidden:
+        raise UnfoldableError(
+            "it weighs synaptic currents, or spikes of neurons without reset",
+            "let neurons that others are fed by have a reset, and weigh their spikes",
+        )
     if pattern.membrane:
-        raise ValueError("reads membranes, which no synapse can,")
+        raise UnfoldableError(
+            "it weighs membranes, which no synapse can read", "weigh spikes instead"
+        )
     if pattern.synapses is not None:
-        raise ValueError("without neurons before it")
-    return alone(replace(pattern, synapses=synapses, shape=shape, label=label, origin=origin))
+        raise UnfoldableError(
+            "it weighs the currents of other synapses, with no neurons between",
+            "put neurons between, or make one layer of the two",
+        )
+    if pattern.scale is not None:
+        synapses = with_weights(synapses, synapses.weight * per_input(synapses, pattern.scale))
+    return alone(
+        replace(pattern, synapses=synapses, scale=None, shape=shape, label=label, origin=origin)
+    )
+
+
+def per_input(synapses: Synapses, values: Floats) -> Floats:
+    """Values per channel of a source [C], as factors of the weights that see the channel."""
+    weight = synapses.weight
+    if isinstance(synapses, Dense):
+        return np.repeat(values, weight.shape[1] // len(values))
+    within = len(values) // synapses.groups
+    group = np.arange(len(weight)) // (len(weight) // synapses.groups)
+    seen = values[(group * within)[:, None] + np.arange(within)]
+    return np.asarray(seen[:, :, None, None])
 
 
 def _of_constant(pattern: Pattern, synapses: Synapses, shape: Shape) -> Form:
-    from snn_deploy.sim.reference import synaptic_sum
-
     if isinstance(synapses, Conv2d) and synapses.padding != (0, 0):
-        raise ValueError("with zero padding behind a shift of spikes")
+        raise UnfoldableError(
+            "it pads a sum with zeros that is not zero where spikes are: something was added to "
+            "the spikes before",
+            "add it as the bias of this layer, or use no padding",
+        )
     weight = synapses.weight
     sums = []
     for values, weights in (
@@ -211,9 +245,7 @@ def _of_constant(pattern: Pattern, synapses: Synapses, shape: Shape) -> Form:
     return alone(made)
 
 
-def _bare(synapses: Synapses) -> Any:
-    from snn_deploy.graph import Projection
-
+def _bare(synapses: Synapses) -> Projection:
     return Projection(source="constant", target="constant", synapses=synapses)
 
 
@@ -222,7 +254,7 @@ def scaled(pattern: Pattern, factor: Floats) -> Form:
 
     Raises
     ------
-    ValueError
+    UnfoldableError
         Where the factor differs between neurons that share weights.
     """
     if factor.size == 1:
@@ -236,16 +268,20 @@ def scaled(pattern: Pattern, factor: Floats) -> Form:
             )
         )
     if pattern.membrane:
-        raise ValueError("scales membranes per neuron")
+        raise UnfoldableError("it scales membranes by several factors", "use one factor")
     channels = channel_values(factor, pattern.shape)
     if channels is None:
-        raise ValueError("with a factor per place of a map")
+        raise UnfoldableError(
+            "it multiplies places of a map by factors of their own, where kernels share weights",
+            "use one factor per channel",
+        )
     if pattern.synapses is not None:
         weight = pattern.synapses.weight
         rows = channels.reshape(-1, *([1] * (weight.ndim - 1)))
         return alone(replace(pattern, synapses=with_weights(pattern.synapses, weight * rows)))
-    # spikes scaled per channel: one synapse each
-    return alone(replace(pattern, synapses=one_each(pattern.shape, channels), label="scale"))
+    return alone(
+        replace(pattern, scale=channels if pattern.scale is None else pattern.scale * channels)
+    )
 
 
 def channel_values(values: Floats, shape: Shape) -> Floats | None:
@@ -267,7 +303,7 @@ def average_pooled(pattern: Pattern, pool: SumPool) -> Form:
 
     Raises
     ------
-    ValueError
+    UnfoldableError
         Where two pools do not make one.
     """
     share = 1.0 / (pool.kernel[0] * pool.kernel[1])
@@ -277,12 +313,14 @@ def average_pooled(pattern: Pattern, pool: SumPool) -> Form:
                              (pattern.constant, pattern.magnitude))  # fmt: skip
         return alone(replace(pattern, constant=values, magnitude=magnitude, shape=shape))
     if pattern.membrane:
-        raise ValueError("pools membranes")
+        raise UnfoldableError("it pools membranes", "pool spikes instead")
     if pattern.synapses is None:
         both = pool if pattern.pool is None else joined(pattern.pool, pool)
         return alone(replace(pattern, pool=both, shape=shape), share)
     if isinstance(pattern.synapses, Dense):
-        raise ValueError("without a map before it")
+        raise UnfoldableError(
+            "it pools the currents of a dense layer as a map", "pool before the layer"
+        )
     return alone(replace(pattern, synapses=averaged(pattern.synapses, pool), shape=shape))
 
 
@@ -303,6 +341,6 @@ def _pooled(values: Floats, shape: Shape, pool: SumPool) -> Floats:
 def gathered(pattern: Pattern, weight: Floats, features: NDArray[np.int64], label: str,
              origin: str) -> Form:  # fmt: skip
     """Dense synapses [N_out, n] behind chosen features [n] of a pattern, in any order."""
-    columns = np.zeros((len(weight), int(np.prod(pattern.shape))))
-    np.add.at(columns, (slice(None), features), weight)
-    return synaptic(pattern, Dense(columns), label, origin)
+    columns = np.zeros((int(np.prod(pattern.shape)), len(weight)))
+    np.add.at(columns, features, weight.T)  # a feature may be seen more than once
+    return synaptic(pattern, Dense(columns.T.copy()), label, origin)

@@ -7,15 +7,21 @@ leaves are intercepted here; everything else runs as it is.
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor, nn
 
 from snn_deploy.freezing.neurons import FrozenNeurons, freeze_neurons
 from snn_deploy.nn.neurons import Neuron
+
+# What a tensor of a leaf is: its spikes, its membrane, or a state that nobody outside may read.
+Kind = Literal["spikes", "membrane", "hidden"]
+Mark = Callable[[Kind, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,13 +33,16 @@ class Call:
     current : what it is fed: [T, B, ...] for a sequence, else [B, ...].
     steps : number of timesteps; with a sequence of length 1 it is the same current at all of them.
     sequence : whether time is the first axis.
-    state : what it was given of its earlier state; None: it starts, or keeps its state itself.
+    state : what it goes on from; None: it starts. Either one object that the leaf returned as it
+        is, or its tensors by kind, whether they were handed over or the module keeps them.
+    rest : the membrane of a state by kind that starts.
     """
 
     current: Tensor
     steps: int
     sequence: bool
     state: Any = None
+    rest: Any = 0.0
 
 
 class Library(Protocol):
@@ -54,14 +63,11 @@ class Library(Protocol):
     def spikes(self, entry: str, out: Any) -> Tensor:
         """The spikes in what a call returned."""
 
-    def membrane(self, module: nn.Module, entry: str, out: Any) -> Tensor | None:
-        """The membrane in what a call returned, None if it returns none."""
+    def marked(self, module: nn.Module, call: Call, out: Any, mark: Mark) -> Any:
+        """What a call returned, with every tensor marked as what it is."""
 
-    def returned(self, entry: str, out: Any, spikes: Any, membrane: Any) -> Any:
-        """What a call returned, with other spikes and another membrane."""
-
-    def keeps_state(self, module: nn.Module) -> bool:
-        """Whether the module itself carries its state from call to call."""
+    def kept(self, module: nn.Module) -> dict[str, Kind]:
+        """Attributes in which the module itself carries its state from call to call."""
 
     def forget(self, module: nn.Module) -> None:
         """Clear the state that a module keeps."""
@@ -95,25 +101,30 @@ class Ours:
         """The tensor, or the first of two."""
         return out[0] if entry == "step" else out  # type: ignore[no-any-return]
 
-    def membrane(self, module: nn.Module, entry: str, out: Any) -> Tensor | None:
-        """Not for others to read."""
-        return None
-
-    def returned(self, entry: str, out: Any, spikes: Any, membrane: Any) -> Any:
+    def marked(self, module: nn.Module, call: Call, out: Any, mark: Mark) -> Any:
         """The state stays as it is: it is what names the neurons at the next step."""
-        return (spikes, out[1]) if entry == "step" else spikes
+        return mark("spikes", out) if call.sequence else (mark("spikes", out[0]), out[1])
 
-    def keeps_state(self, module: nn.Module) -> bool:
-        """No: states are handed over."""
-        return False
+    def kept(self, module: nn.Module) -> dict[str, Kind]:
+        """Nothing: states are handed over."""
+        return {}
 
     def forget(self, module: nn.Module) -> None:
         """Nothing is kept."""
 
 
+# Package, as it is imported by whoever made modules with it, and its class here.
+_OTHERS = {"snntorch": "SnnTorch", "spikingjelly": "SpikingJelly", "norse": "Norse"}
+
+
 def libraries() -> tuple[Library, ...]:
-    """Ours, and those of packages that are loaded."""
-    return (Ours(),)
+    """Ours, and those of packages that are loaded: a module of theirs can exist only then."""
+    others = [
+        getattr(importlib.import_module(f"snn_deploy.freezing.libraries.{package}"), name)()
+        for package, name in _OTHERS.items()
+        if package in sys.modules
+    ]
+    return (Ours(), *others)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

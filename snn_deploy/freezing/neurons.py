@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from snn_deploy.graph import LIF, Integrator, ResetSubtract, ResetTo
 from snn_deploy.nn import neurons as training
+from snn_deploy.synapses import Dense, Synapses
 
 Floats = NDArray[np.float64]
 
@@ -22,16 +25,22 @@ class FrozenNeurons:
     ----------
     neurons : a LIF that spikes, or an integrator; its bias is what acts beside its input.
     gain : factor on all that it is fed, broadcastable to the population per channel.
+    amplitude : what the module emits for a spike; it goes into the weights of whoever reads it.
     delay : timesteps by which their input comes later.
-    recurrent : weights [N, N] of a projection to itself with delay 1, or None.
-    recurrent_bias : [N], of these synapses.
+    recurrent : synapses of a projection to itself with delay 1, or None. An array instead: one
+        synapse from each neuron to itself, broadcastable to the population per channel.
+    recurrent_bias : of these synapses, broadcastable to the population.
+    offset : what the module's arithmetic adds to its membrane and the graph's does not, such as a
+        resting potential: it counts for rounding only. Broadcastable to the population.
     """
 
     neurons: LIF | Integrator
     gain: Floats = field(default_factory=lambda: np.ones(()))
+    amplitude: float = 1.0
     delay: int = 0
-    recurrent: Floats | None = None
+    recurrent: Synapses | Floats | None = None
     recurrent_bias: Floats | None = None
+    offset: Floats = field(default_factory=lambda: np.zeros(()))
 
     @property
     def spiking(self) -> bool:
@@ -71,7 +80,7 @@ def freeze_neurons(module: training.Neuron) -> FrozenNeurons:
     threshold = exact.threshold.detach().numpy()
     recurrent = None
     if hasattr(module, "recurrent"):
-        recurrent = module.recurrent.weight.detach().double().numpy().copy()
+        recurrent = Dense(module.recurrent.weight.detach().double().numpy().copy())
     return FrozenNeurons(
         LIF(
             decay=exact.decay.detach().numpy(),
@@ -80,5 +89,19 @@ def freeze_neurons(module: training.Neuron) -> FrozenNeurons:
             reset=ResetSubtract(float(threshold)) if module.reset == "subtract" else ResetTo(),
             current_decay=np.array(module.current_decay) if module.current_decay else None,
         ),
+        amplitude=float(threshold) if module.emit == "threshold" else 1.0,
         recurrent=recurrent,
     )
+
+
+def same_neurons(one: FrozenNeurons, other: FrozenNeurons) -> bool:
+    """Whether all parameters are equal."""
+    return _equal(one, other)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if dataclasses.is_dataclass(one) and type(one) is type(other):
+        return all(
+            _equal(getattr(one, f.name), getattr(other, f.name)) for f in dataclasses.fields(one)
+        )
+    return type(one) is type(other) and np.array_equal(one, other)

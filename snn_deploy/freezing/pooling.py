@@ -1,4 +1,4 @@
-"""Average pooling, folded: of spikes into a sum pool and smaller weights, of currents into kernels."""
+"""Average pooling, folded: of spikes into a sum pool and weights, of currents into kernels."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from snn_deploy.freezing.refusal import UnfoldableError
 from snn_deploy.synapses import Conv2d, SumPool
 
 
@@ -22,11 +23,14 @@ def joined(first: SumPool, second: SumPool) -> SumPool:
 
     Raises
     ------
-    ValueError
+    UnfoldableError
         If windows of the first overlap or leave gaps: then some values would count twice.
     """
     if first.kernel != first.stride:
-        raise ValueError("behind another pool whose stride is not its size")
+        raise UnfoldableError(
+            "it pools behind another pool whose windows overlap or leave gaps",
+            "let the stride of the first pool be its size",
+        )
     kernel = (first.kernel[0] * second.kernel[0], first.kernel[1] * second.kernel[1])
     stride = (first.stride[0] * second.stride[0], first.stride[1] * second.stride[1])
     return SumPool(kernel, stride)

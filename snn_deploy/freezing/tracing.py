@@ -1,134 +1,52 @@
 """Follow a module's evaluation and write down what every tensor means.
 
-The module runs once, in float64, on a made-up input. Its tensors carry a :class:`Meaning`: for every
-element, which feature of which form it is, for which sample. Whatever moves elements (views,
+The module runs once, in float64, on a made-up input. Its tensors carry a :class:`Meaning`: for
+every element, which feature of which form it is, for which sample. Whatever moves elements (views,
 stacking, flattening, indexing) moves these labels with them; whatever computes is folded into the
 forms by a rule, or refused with the path of the module that asked for it. Loops over time simply
 run. Neurons are leaves: they turn the form that reaches them into the spikes of a population.
+
+What cannot be seen in the values of one run is watched for: random numbers, writing into parameters
+and buffers, and writing into memory that other tensors share. Torch counts the writes into shared
+memory (``_version``); a tensor whose memory was written through another name has lost its meaning,
+and is refused where it is used next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from snn_deploy.errors import SnnDeployError
 from snn_deploy.freezing.forms import Folding, Form
-from snn_deploy.synapses import Shape
-
-# Samples in the made-up input: two, so that mixing samples shows.
-SAMPLES = 2
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Meaning:
-    """What the elements of a tensor are.
-
-    ``labels`` has the tensor's shape: ``starts[k] + sample * size_k + feature`` for the form k, whose
-    size is the number of its features; -1 for an element that is always zero.
-    """
-
-    labels: Tensor
-    forms: tuple[Form, ...]
-    starts: tuple[int, ...]
-
-    @staticmethod
-    def of(forms: Sequence[Form], lead: tuple[int, ...], shape: Shape) -> Meaning:
-        """Forms one after the other: a tensor [*lead, *shape] whose lead counts forms and samples.
-
-        ``lead`` is (samples,), (forms, samples) or (samples, forms).
-        """
-        size = int(np.prod(shape))
-        labels = torch.arange(len(forms) * SAMPLES * size).reshape(len(forms), SAMPLES, *shape)
-        if len(lead) == 1:
-            labels = labels[0]
-        elif lead != (len(forms), SAMPLES):
-            labels = labels.transpose(0, 1)
-        starts = tuple(k * SAMPLES * size for k in range(len(forms)))
-        return Meaning(labels.contiguous(), tuple(forms), starts)
-
-    @staticmethod
-    def joined(
-        meanings: Sequence[Meaning],
-    ) -> tuple[list[Tensor], tuple[Form, ...], tuple[int, ...]]:
-        """Labels of several, each over the forms of all."""
-        labels, forms, starts, end = [], [], [], 0
-        for meaning in meanings:
-            labels.append(torch.where(meaning.labels < 0, meaning.labels, meaning.labels + end))
-            forms.extend(meaning.forms)
-            starts.extend(start + end for start in meaning.starts)
-            end += sum(SAMPLES * int(np.prod(form.shape)) for form in meaning.forms)
-        return labels, tuple(forms), tuple(starts)
-
-    def items(self, lead: int) -> list[Item]:
-        """The tensor as items over its first ``lead`` axes: what each is made of."""
-        flat = self.labels.reshape(int(np.prod(self.labels.shape[:lead])), -1).numpy()
-        starts = np.array(self.starts)
-        found = []
-        for row in flat:
-            real = row >= 0
-            which = np.where(real, np.searchsorted(starts, row, side="right") - 1, -1)
-            parts = []
-            sample = None
-            for k in dict.fromkeys(which[real].tolist()):
-                places = np.flatnonzero(which == k)
-                size = int(np.prod(self.forms[k].shape))
-                local = row[places] - starts[k]
-                samples = np.unique(local // size)
-                if len(samples) > 1 or sample not in (None, int(samples[0])):
-                    raise ValueError("mixes samples of a batch and")
-                sample = int(samples[0])
-                parts.append(Part(k, places, local % size))
-            found.append(Item(sample, tuple(parts), len(row)))
-        return found
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Part:
-    """Features of one form, and the places of an item where they stand."""
-
-    form: int
-    places: np.ndarray[Any, np.dtype[np.int64]]
-    features: np.ndarray[Any, np.dtype[np.int64]]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Item:
-    """One sample at one timestep: ``size`` places, of which parts of forms fill some."""
-
-    sample: int | None
-    parts: tuple[Part, ...]
-    size: int
-
-    def whole(self, forms: Sequence[Form], shape: Shape | None = None) -> int | None:
-        """The form that this item is, all of it in order; None if it is another arrangement."""
-        if len(self.parts) != 1:
-            return None
-        (part,) = self.parts
-        size = int(np.prod(forms[part.form].shape))
-        if size != self.size or not np.array_equal(part.features, np.arange(size)):
-            return None
-        return part.form
+from snn_deploy.freezing.meaning import Meaning
+from snn_deploy.freezing.refusal import UnfoldableError, refuse
+from snn_deploy.synapses import Conv2d
 
 
 class Traced(torch.Tensor):
-    """A tensor that knows what it means. All operations on it go through :meth:`Trace.apply`."""
+    """A tensor that knows what it means. All operations on it go through :meth:`Trace.apply`.
+
+    ``version`` counts the writes into its memory up to when the meaning was written down; None in
+    inference mode, where nothing is counted.
+    """
 
     meaning: Meaning
+    version: int | None
 
     @staticmethod
     def of(data: Tensor, meaning: Meaning) -> Traced:
-        """Attach a meaning to values of the same shape."""
+        """Attach a meaning to values of the same shape, which stay where they are in memory."""
         if data.shape != meaning.labels.shape:
             raise AssertionError(f"{tuple(data.shape)} means {tuple(meaning.labels.shape)}")
         traced: Traced = torch.Tensor._make_subclass(Traced, plain(data).detach())
         traced.meaning = meaning
+        traced.version = version_of(traced)
         return traced
 
     @classmethod
@@ -137,10 +55,10 @@ class Traced(torch.Tensor):
 
 
 def plain(value: Any) -> Any:
-    """The same without meanings."""
+    """The same without meanings, over the same memory."""
     if isinstance(value, Traced):
         with torch._C.DisableTorchFunctionSubclass():
-            return value.as_subclass(Tensor)  # type: ignore[arg-type]
+            return value.as_subclass(Tensor)
     if isinstance(value, (list, tuple)):
         values = [plain(v) for v in value]
         return type(value)(*values) if hasattr(value, "_fields") else type(value)(values)
@@ -149,19 +67,60 @@ def plain(value: Any) -> Any:
     return value
 
 
+def version_of(tensor: Tensor) -> int | None:
+    """How often the memory of a tensor was written; None where torch does not count."""
+    with torch._C.DisableTorchFunction():
+        return None if tensor.is_inference() else tensor._version
+
+
+def memory_of(tensor: Tensor) -> int:
+    """The address of the memory that a tensor shares with its views."""
+    with torch._C.DisableTorchFunction():
+        return tensor.untyped_storage().data_ptr() if tensor.layout == torch.strided else 0
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """All tensors in arguments, nested or not."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from tensors_in(one)
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from tensors_in(one)
+
+
 Rule = Callable[["Trace", Any, Any, dict[str, Any]], Any]
+
+_RANDOM = frozenset(
+    ("rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like",
+     "bernoulli", "bernoulli_", "normal", "normal_", "uniform_", "random_", "exponential_",
+     "geometric_", "log_normal_", "cauchy_", "multinomial", "poisson", "rrelu", "gumbel_softmax",
+     "_standard_gamma")
+)  # fmt: skip
 
 
 @dataclass(slots=True)
 class Trace:
     """One run of a module.
 
-    ``rules`` maps the names of torch functions to what they do to meanings.
+    Attributes
+    ----------
+    rules : names of torch functions, and what they do to meanings.
+    folding : the algebra, with what was folded so far.
+    path : names and types of the modules that are running, the innermost last.
+    own : addresses of the memory of the module's parameters and buffers.
+    lent : of spikes and states that neurons handed out, which they may look at again.
+    written : of plain tensors that became traced ones by writing into them.
     """
 
     rules: dict[str, Rule]
     folding: Folding = field(default_factory=Folding)
-    path: list[str] = field(default_factory=list)
+    path: list[tuple[str, str]] = field(default_factory=list)
+    own: set[int] = field(default_factory=set)
+    lent: dict[int, Tensor] = field(default_factory=dict)
+    written: dict[int, Tensor] = field(default_factory=dict)
 
     @staticmethod
     def current() -> Trace:
@@ -173,24 +132,94 @@ class Trace:
     @property
     def where(self) -> str:
         """Path of the module that is running, or that failed."""
-        return self.path[-1] if self.path else "the network"
+        return self.path[-1][0] if self.path else ""
+
+    @property
+    def kind(self) -> str:
+        """Its type."""
+        return self.path[-1][1] if self.path else "the network"
+
+    def largest(self, form: Form, window: Conv2d) -> Form:
+        """The largest spike in every window of a form of spikes."""
+        raise NotImplementedError
 
     def apply(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """Carry out one torch function."""
-        name = func.__self__.__name__ if func.__name__ == "__get__" else func.__name__
+        """Carry out one torch function that has a traced argument."""
+        name = name_of(func)
         rule = self.rules.get(name)
         try:
+            self.check_unwritten((args, kwargs))
             if rule is None:
-                raise ValueError(f"with the torch operation `{name}`")  # noqa: TRY301
+                raise UnfoldableError(
+                    f"it uses torch's `{name}`, which has no counterpart in a graph of neurons and "
+                    "synapses",
+                    "see docs/freezing.md for what is followed",
+                )
+            if kwargs.get("out") is not None:
+                raise UnfoldableError(f"`{name}` writes into a tensor (out=)", "use its result")
             return rule(self, func, args, kwargs)
         except ValueError as error:
-            self.refuse(str(error))
+            if not isinstance(error, UnfoldableError):
+                raise
+            refuse(self.kind, error, self.where)
 
-    def refuse(self, what: str, fix: str | None = None) -> None:
-        """Raise SD205 for the module that is running."""
-        raise SnnDeployError(
-            "SD205", f"a module {what} cannot be frozen", where=self.where, fix=fix
-        ) from None
+    def check_unwritten(self, value: Any) -> None:
+        """Tensors mean what was written down, unless their memory was written since."""
+        for tensor in tensors_in(value):
+            if isinstance(tensor, Traced):
+                stale = version_of(tensor) != tensor.version
+            else:
+                stale = bool(self.written) and memory_of(tensor) in self.written
+            if stale:
+                raise UnfoldableError(
+                    "it reads a tensor after writing in place into another one that shares its "
+                    "memory",
+                    "write y = x + z in place of x += z where x is still needed, or clone() it",
+                )
+
+    def overwrite(self, target: Tensor, result: Traced) -> Tensor:
+        """Write a result into a tensor: ``target`` itself means it from now on."""
+        memory = memory_of(target)
+        if memory in self.own:
+            raise _stateful()
+        if memory in self.lent:
+            raise UnfoldableError(
+                "it writes in place into spikes or states, which their neurons may still need",
+                "make a new tensor: z = z * a in place of z *= a",
+            )
+        if result.shape != target.shape or version_of(target) is None:
+            raise UnfoldableError("it writes into a tensor in place", "make a new tensor")
+        with torch._C.DisableTorchFunction():
+            target.copy_(plain(result))
+            if not isinstance(target, Traced):
+                self.written[memory] = target
+                target.__class__ = Traced
+        target.meaning = result.meaning  # type: ignore[attr-defined]
+        target.version = version_of(target)  # type: ignore[attr-defined]
+        return target
+
+    def lend(self, value: Any) -> None:
+        """Remember memory that neurons share with what they returned."""
+        for tensor in tensors_in(value):
+            self.lent[memory_of(tensor)] = tensor
+
+    def watch(self, func: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        """Look at every torch function, with traced arguments or without."""
+        name = name_of(func)
+        try:
+            if name in _RANDOM or ("dropout" in name and kwargs.get("training")):
+                raise UnfoldableError(
+                    "it draws random numbers in evaluation",
+                    "draw them only where self.training is set",
+                )
+            found = list(tensors_in((args, kwargs)))
+            if any(isinstance(tensor, Traced) for tensor in found):
+                return
+            self.check_unwritten(found)
+            if _writes(name) and isinstance(args[0], Tensor) and memory_of(args[0]) in self.own:
+                raise _stateful()
+        except UnfoldableError as error:
+            refuse(self.kind, error, self.where)
 
     @contextmanager
     def running(self, module: nn.Module) -> Iterator[None]:
@@ -198,21 +227,58 @@ class Trace:
         handles = []
         for name, child in module.named_modules():
 
-            def enter(_: nn.Module, __: Any, name: str = name) -> None:
-                self.path.append(name or "the network")
+            def enter(child: nn.Module, _: Any, name: str = name) -> None:
+                self.path.append((name, type(child).__name__))
 
             def leave(_: nn.Module, __: Any, ___: Any) -> None:
                 self.path.pop()
 
             handles.append(child.register_forward_pre_hook(enter))
             handles.append(child.register_forward_hook(leave))
+        self.own = {memory_of(t) for t in (*module.parameters(), *module.buffers()) if t.numel()}
         _RUNNING.append(self)
         try:
-            yield
+            with _Watching(self):
+                yield
         finally:
             _RUNNING.remove(self)
             for handle in handles:
                 handle.remove()
+
+
+class _Watching(TorchFunctionMode):
+    """Shows a trace every torch function."""
+
+    def __init__(self, trace: Trace) -> None:
+        super().__init__()
+        self.trace = trace
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.trace.watch(func, args, kwargs or {})
+        return func(*args, **(kwargs or {}))
+
+
+def name_of(func: Any) -> str:
+    """A torch function's name; of a property, the property's."""
+    name = getattr(func, "__name__", str(func))
+    return str(func.__self__.__name__) if name == "__get__" else str(name)
+
+
+def _writes(name: str) -> bool:
+    """Whether a function writes into its first argument."""
+    if name.startswith("__"):
+        return name == "__setitem__" or (name[2] == "i" and name not in _NOT_WRITING)
+    return name.endswith("_")
+
+
+_NOT_WRITING = ("__index__", "__int__", "__invert__", "__iter__")
+
+
+def _stateful() -> UnfoldableError:
+    return UnfoldableError(
+        "it writes into its own parameters or buffers while it runs",
+        "let neurons keep the state, and weights be the same at every timestep",
+    )
 
 
 _RUNNING: list[Trace] = []

@@ -64,6 +64,7 @@ _LIF: dict[str, Any] = {
     "reset": "zero",
     "learn_decay": "no",
     "learn_threshold": False,
+    "emit": "spike",
 }
 
 
@@ -100,8 +101,8 @@ class Architecture:
     timesteps : T.
     input_kind : ``constant`` (a still image as current) or ``spikes``.
     input_shape, low, high, mean, std : as :class:`snn_deploy.graph.InputSpec`.
-    threshold, decay, current_decay, reset, learn_decay, learn_threshold : of every neuron; see
-        :class:`snn_deploy.nn.neurons.LIF`. ``learn_decay`` is ``no`` or a granularity.
+    threshold, decay, current_decay, reset, learn_decay, learn_threshold, emit : of every neuron;
+        see :class:`snn_deploy.nn.neurons.LIF`. ``learn_decay`` is ``no`` or a granularity.
     spike : name of the spike function and its options.
     layers : in order.
     """
@@ -119,6 +120,7 @@ class Architecture:
     reset: str
     learn_decay: str
     learn_threshold: bool
+    emit: str
     spike: tuple[str, dict[str, Any]]
     layers: tuple[Layer, ...]
 
@@ -245,6 +247,7 @@ def _lif(reader: Reader, data: Any) -> dict[str, Any]:
     reader.choice(lif["reset"], "[model] lif.reset", ("zero", "subtract"))
     reader.choice(lif["learn_decay"], "[model] lif.learn_decay", ("no", *GRANULARITIES))
     reader.boolean(lif["learn_threshold"], "[model] lif.learn_threshold")
+    reader.choice(lif["emit"], "[model] lif.emit", ("spike", "threshold"))
     if lif["learn_decay"] != "no" and lif["decay"] == 0:
         raise reader.fail("[model] lif.decay", "a decay of 0 cannot be learned", "start above 0")
     return lif
@@ -458,6 +461,8 @@ def _check_neuron(
         )
     if layer.type == "clif" and (lif["learn_decay"] != "no" or lif["learn_threshold"]):
         raise reader.fail(path, "clif has fixed decays and a fixed threshold")
+    if layer.type == "clif" and lif["emit"] != "spike":
+        raise reader.fail(path, "clif emits spikes", 'write lif = { emit = "spike", ... }')
     filtered = layer.type == "clif" or (layer.type == "lif" and lif["current_decay"] > 0)
     if filtered and (layers[-1].type not in ("conv", "linear") or layers[-1].options["bias"]):
         raise reader.fail(

@@ -90,6 +90,8 @@ class LIF(Neuron):
     reset : ``zero`` (hard), or ``subtract`` the threshold.
     learn_decay : train the decay, as sigmoid of a parameter.
     learn_threshold : train the threshold, one per layer, as exponential of a parameter.
+    emit : what a spike is to the next layer: 1 (``spike``), or the ``threshold``, as in the papers'
+        released code. Reset and recurrent weights see the spike either way.
     shape : of a learned decay: () for one per layer, (C, 1, 1), or the neurons' shape.
     recurrent : number of neurons of a recurrent layer; 0: none.
     """
@@ -104,6 +106,7 @@ class LIF(Neuron):
         current_decay: float = 0.0,
         learn_decay: bool = False,
         learn_threshold: bool = False,
+        emit: str = "spike",
         shape: tuple[int, ...] = (),
         recurrent: int = 0,
     ) -> None:
@@ -114,9 +117,12 @@ class LIF(Neuron):
             raise ValueError(f"current_decay {current_decay} must be in [0, 1)")
         if reset not in ("zero", "subtract"):
             raise ValueError(f"reset {reset!r} must be 'zero' or 'subtract'")
+        if emit not in ("spike", "threshold"):
+            raise ValueError(f"emit {emit!r} must be 'spike' or 'threshold'")
         if learn_decay and decay == 0:
             raise ValueError("a decay of 0 cannot be learned: start above it")
         self.reset = reset
+        self.emit = emit
         self.current_decay = current_decay
         self.fixed_threshold = threshold
         self.fixed_decay = decay
@@ -156,6 +162,14 @@ class LIF(Neuron):
             amount=threshold.to(device) if self.reset == "subtract" else None,
             recurrent=self.recurrent.weight if hasattr(self, "recurrent") else None,
         )
+
+    def _run(
+        self, current: Tensor, steps: int, state: NeuronState | None
+    ) -> tuple[Tensor, NeuronState]:
+        spikes, after = super()._run(current, steps, state)
+        if self.emit == "threshold":
+            spikes = spikes * self.threshold.to(spikes)
+        return spikes, after
 
 
 class CLIF(Neuron):

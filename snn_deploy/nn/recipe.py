@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,24 @@ class Stage:
     timesteps: int
     epochs: int
     learning_rate: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FineTuning:
+    """How a quantized network is fine-tuned; see :mod:`snn_deploy.quantization.finetune`.
+
+    Attributes
+    ----------
+    epochs : passes over the training split.
+    learning_rate : of Adam on weights and biases, falling to 0 as a cosine.
+    scale_learning_rate : of Adam on the logarithms of scales and widths, falling likewise.
+    probability : of a spike in training (ASGL's p); None: the network's own.
+    """
+
+    epochs: int = 25
+    learning_rate: float = 3e-3
+    scale_learning_rate: float = 3e-3
+    probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +88,7 @@ class Recipe:
     device : ``cpu``, ``cuda`` or ``auto``.
     precision : ``float32``, or ``bfloat16`` for synapses (neurons stay in float32).
     channels_last : memory format of maps.
+    finetune : of the quantized network; no part of the training.
     """
 
     data: DataOptions
@@ -94,6 +113,7 @@ class Recipe:
     device: str
     precision: str
     channels_last: bool
+    finetune: FineTuning = FineTuning()
 
     @property
     def epochs(self) -> int:
@@ -102,7 +122,7 @@ class Recipe:
 
     def digest(self) -> str:
         """SHA-256 of everything that decides the result."""
-        special = ("data", "augment", "architecture", "stages")
+        special = ("data", "augment", "architecture", "stages", "finetune")
         data = {name: getattr(self, name) for name in self.__slots__ if name not in special}
         data["data"] = {k: v for k, v in self.data.to_data().items() if k != "path"}
         data["augment"] = self.augment.to_data()
@@ -187,10 +207,11 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
 def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
     """Check the content of a recipe; see :func:`read_recipe`."""
     for key in data:
-        if key not in ("data", "model", "training"):
+        if key not in ("data", "model", "training", "finetune"):
             raise SnnDeployError(
-                "SD104", f"unknown table [{key}]", where=where, fix="[data], [model], [training]"
-            )
+                "SD104", f"unknown table [{key}]", where=where,
+                fix="[data], [model], [training], [finetune]",
+            )  # fmt: skip
     for key in ("data", "model", "training"):
         if not isinstance(data.get(key), dict):
             raise SnnDeployError("SD104", f"a table [{key}] is needed", where=where)
@@ -227,10 +248,24 @@ def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
         width_learning_rate=width_rate,
         initial=training["initial"],
         channels_last=training["channels_last"],
+        finetune=_finetune(reader, data.get("finetune", {}), architecture),
         **given,
     )
     _check_together(reader, data["training"], recipe)
     return recipe
+
+
+def _finetune(reader: Reader, data: Any, architecture: Architecture) -> FineTuning:
+    path = "[finetune]"
+    given = reader.table(data, path, asdict(FineTuning()))
+    reader.integer(given["epochs"], f"{path} epochs", 1, _MOST_EPOCHS)
+    for key in ("learning_rate", "scale_learning_rate"):
+        given[key] = reader.within(given[key], f"{path} {key}", 0.0, 1e3)
+    if given["probability"] is not None:
+        if architecture.spike[0] != "asgl":
+            raise reader.fail(f"{path} probability", 'goes with spike.function = "asgl"')
+        given["probability"] = reader.within(given["probability"], f"{path} probability", 0.0, 1.0)
+    return FineTuning(**given)
 
 
 def _table(reader: Reader, key: str, data: Any) -> dict[str, Any]:

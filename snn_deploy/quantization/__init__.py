@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -11,26 +12,43 @@ from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import LIF, Graph, InputSpec, Population, ResetTo
 from snn_deploy.hardware import Target, target
 from snn_deploy.numerics import NumberFormat
+from snn_deploy.packets import Recording
+from snn_deploy.quantization.calibration import calibrate
+from snn_deploy.quantization.choice import Choice, choose
+from snn_deploy.quantization.moments import Moments, measure
 from snn_deploy.quantization.ranges import Range, prove_ranges
-from snn_deploy.quantization.scales import Quantized, at_scale, firing_level, misfit
+from snn_deploy.quantization.report import quantization_report
+from snn_deploy.quantization.scales import Scale
+from snn_deploy.quantization.scheme import Scheme
 
-__all__ = ["Range", "prove_ranges", "quantize"]
-
-# Where no threshold decides the scale, scales are tried in steps of this factor.
-_SCALE_STEP = 2.0**-0.125
-_SCALE_TRIES = 400
+__all__ = ["Range", "Scheme", "prove_ranges", "quantization_report", "quantize"]
 
 
-def quantize(graph: Graph, to: Target | str) -> Graph:
+def quantize(
+    graph: Graph,
+    to: Target | str,
+    *,
+    bits: int | None = None,
+    granularity: str = "tensor",
+    clipping: str | None = None,
+    rounding: str = "nearest",
+    calibration: Recording | None = None,
+    correction: bool = False,
+    scales: Mapping[str, Scale] | None = None,
+) -> Graph:
     """Quantize a float graph to a target's number format.
-
-    One scale per population, the largest at which weights, biases, thresholds and the range proof
-    all fit. Weights are rounded to nearest, never clipped.
 
     Parameters
     ----------
     graph : a float graph.
     to : a target with a number format, or its name.
+    bits, granularity, clipping, rounding, correction : see
+        :class:`snn_deploy.quantization.scheme.Scheme`. ``bits`` None: 8, or what the target has.
+    calibration : inputs of the float graph. ``mse`` weighs errors by the rates it sees in them;
+        learned rounding and correction need it.
+    scales : population -> weight units per unit of the float network, one number or one per
+        channel, instead of a choice: for weights that lie on a grid already, as those of a network
+        that was trained for one.
 
     Returns
     -------
@@ -40,24 +58,58 @@ def quantize(graph: Graph, to: Target | str) -> Graph:
     Raises
     ------
     SnnDeployError
-        SD201 if the target has no number format, SD202 or SD203 naming what does not fit.
+        SD104 for choices that make no sense, SD201 if the target has no number format, SD202 or
+        SD203 naming what does not fit, SD103 or SD106 where the calibration does not.
     """
     chip = target(to) if isinstance(to, str) else to
+    scheme = Scheme.of(
+        chip, bits=bits, granularity=granularity, clipping=clipping, rounding=rounding,
+        correction=correction,
+    )  # fmt: skip
     number_format = chip.require_format()
     checks.check_float(graph)
+    scheme.check_calibration(calibration)
+    fixed = _fixed(graph, scales or {})
     inputs = tuple(_input(spec, number_format) for spec in graph.inputs)
-    graph = replace(graph, inputs=inputs, number_format=number_format)
-    _check_host_sums(graph, chip.id)
-    quantized = [_population(graph, p, number_format, chip.id) for p in graph.populations]
+    prepared = replace(graph, inputs=inputs, number_format=number_format)
+    _check_host_sums(prepared, chip.id)
+    moments = Moments()
+    if calibration is not None and scheme.clipping == "mse":
+        moments = measure(graph, calibration)
+    quantized = []
+    for population in prepared.populations:
+        _check_neurons(population, scheme, number_format, chip.id)
+        choice = Choice(prepared, population, scheme, number_format, chip.id, moments)
+        quantized.append(choose(choice, fixed.get(population.name)))
     found = {p.name: p for q in quantized for p in q.projections}
     integer = replace(
-        graph,
+        prepared,
         populations=tuple(q.population for q in quantized),
         projections=tuple(found[p.name] for p in graph.projections),
     )
+    if scheme.calibrated and calibration is not None:
+        integer = calibrate(graph, integer, calibration, scheme)
     checks.check_integer(integer)
     prove_ranges(integer)
     return integer
+
+
+def _fixed(graph: Graph, scales: Mapping[str, Scale]) -> dict[str, Scale]:
+    """Given scales: one number, or a flat array of one per channel."""
+    fixed: dict[str, Scale] = {}
+    for name, scale in scales.items():
+        population = next((p for p in graph.populations if p.name == name), None)
+        if population is None:
+            raise SnnDeployError("SD105", f"a scale for no population: {name!r}")
+        values = np.asarray(scale, np.float64).reshape(-1)
+        if values.size not in (1, population.shape[0]):
+            raise SnnDeployError(
+                "SD104", f"{values.size} scales for {population.shape[0]} channels", where=name
+            )
+        if not (np.isfinite(values).all() and values.min() > 0):
+            raise SnnDeployError("SD104", "a scale must be above 0", where=name)
+        fixed[name] = float(values[0]) if values.size == 1 else values
+    return fixed
 
 
 def _input(spec: InputSpec, number_format: NumberFormat) -> InputSpec:
@@ -88,28 +140,12 @@ def _check_host_sums(graph: Graph, chip: str) -> None:
             )
 
 
-def _population(
-    graph: Graph, population: Population, number_format: NumberFormat, chip: str
-) -> Quantized:
-    """Quantize one population at the largest scale that fits."""
-    neurons = population.neurons
-    if isinstance(neurons, LIF):
-        _check_neurons(population, neurons, number_format, chip)
-        if number_format.threshold_per_population:
-            return _at_largest_threshold(graph, population, neurons, number_format, chip)
-    scale = _upper_scale(graph, population, number_format)
-    why = None
-    for _ in range(_SCALE_TRIES):
-        quantized, why = _attempt(graph, population, scale, number_format)
-        if quantized is not None and why is None:
-            return quantized
-        scale *= _SCALE_STEP
-    raise _unfit(population, why, chip)
-
-
 def _check_neurons(
-    population: Population, neurons: LIF, number_format: NumberFormat, chip: str
+    population: Population, scheme: Scheme, number_format: NumberFormat, chip: str
 ) -> None:
+    neurons = population.neurons
+    if not isinstance(neurons, LIF):
+        return
     if neurons.threshold.min() <= 0:
         raise SnnDeployError("SD202", "a threshold must be above 0", where=population.name)
     hard_zero = isinstance(neurons.reset, ResetTo) and neurons.reset.value == 0
@@ -127,73 +163,11 @@ def _check_neurons(
             where=population.name,
             fix="train with one threshold per layer, or choose the target `generic`",
         )
-
-
-def _upper_scale(graph: Graph, population: Population, number_format: NumberFormat) -> float:
-    """The scale at which the largest weight on the chip fills its mantissa."""
-    bounds = []
-    for projection in graph.incoming(population.name):
-        largest = float(np.abs(projection.synapses.weight).max())
-        limit = number_format.weight_max
-        if graph.carries_values(projection):
-            largest *= graph.input(projection.source).scale or 1.0
-        if graph.on_host(projection):
-            limit = number_format.first_layer_weight_limit
-        if largest > 0:
-            bounds.append(limit / largest)
-    return min(bounds, default=1.0)
-
-
-def _at_largest_threshold(
-    graph: Graph,
-    population: Population,
-    neurons: LIF,
-    number_format: NumberFormat,
-    chip: str,
-) -> Quantized:
-    """Search the largest threshold mantissa whose scale fits, by bisection."""
-    threshold = float(neurons.threshold.item())
-    unit = threshold * 2.0**number_format.fraction_bits
-
-    def attempt(mantissa: int) -> tuple[Quantized | None, str | None]:
-        scale = firing_level(number_format, mantissa) / unit
-        return _attempt(graph, population, scale, number_format, mantissa)
-
-    fits, best = 0, None
-    high = number_format.threshold_limit + 1
-    why = None
-    while high - fits > 1:
-        middle = (fits + high) // 2
-        quantized, why_not = attempt(middle)
-        if why_not is None:
-            fits, best = middle, quantized
-        else:
-            high, why = middle, why_not
-    if best is None:
-        raise _unfit(population, why, chip)
-    return best
-
-
-def _attempt(
-    graph: Graph,
-    population: Population,
-    scale: float,
-    number_format: NumberFormat,
-    threshold: int | None = None,
-) -> tuple[Quantized | None, str | None]:
-    """A population at this scale, and why it does not fit (None if it does)."""
-    try:
-        quantized = at_scale(graph, population, scale, number_format, threshold)
-    except OverflowError as error:
-        return None, str(error)
-    return quantized, misfit(graph, quantized, number_format)
-
-
-def _unfit(population: Population, why: str | None, chip: str) -> SnnDeployError:
-    return SnnDeployError(
-        "SD203",
-        f"no scale puts this population into {chip}'s integers",
-        where=population.name,
-        why=why,
-        fix="lower its biases, weights or fan-in against its threshold",
-    )
+    if scheme.granularity == "channel" and not hard_zero and neurons.readout is None:
+        raise SnnDeployError(
+            "SD202",
+            "channels with scales of their own are reset to zero only",
+            where=population.name,
+            why="a graph has one reset amount for all channels of a population",
+            fix="train with hard reset to zero, or choose granularity `tensor`",
+        )

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.freezing import FreezeProof, freeze, prove_freeze
+from snn_deploy.freezing.bounds import membrane_and_bound
 from snn_deploy.freezing.lowering import lower
-from snn_deploy.freezing.proof import _membrane_and_bound, _module_run
+from snn_deploy.freezing.module_run import run_module
 from snn_deploy.graph import Graph
 from snn_deploy.nn.architecture import Architecture
 from snn_deploy.nn.models import SpikingNet
@@ -375,7 +376,7 @@ def rounded_membranes(net: SpikingNet, values: Array) -> tuple[dict[str, Array],
         module.register_forward_pre_hook(keep(population.name))
         for population, module in zip(lowered.graph.spiking(), neurons(net), strict=True)
     ]
-    spikes, _ = _module_run(net, lowered, values)
+    spikes, _ = run_module(net, lowered, values)
     for handle in handles:
         handle.remove()
     return membranes, spikes
@@ -394,7 +395,7 @@ def worst_ratios(net: SpikingNet, recording: Recording) -> list[float]:
         name = population.name
         if (spikes[name] != trace.spikes[name]).any():
             break
-        exact, bound = _membrane_and_bound(graph, lowered, population, recording, trace)
+        exact, bound = membrane_and_bound(graph, lowered, population, recording, trace)
         error = np.abs(membranes[name] - exact)
         assert (error <= bound).all()
         ratios.append(float((error / np.maximum(bound, 1e-300)).max()))

@@ -24,10 +24,12 @@ from tests.helpers.numbers import FloatNumbers, IntegerNumbers
 
 LOIHI2 = target("loihi2").require_format()
 GENERIC = target("generic").require_format()
-# Registers so narrow that small random graphs wrap and saturate, in words not much wider; weight
-# exponents; pipelined hops.
+# Registers so narrow that small random graphs wrap and saturate, in words not much wider; weights
+# of 8 bits with exponents; pipelined hops.
 NARROW = replace(
     GENERIC,
+    weight_min=-127,
+    weight_max=127,
     fraction_bits=2,
     membrane_bits=12,
     word_bits=14,

@@ -30,6 +30,7 @@ TESTS = (
     "tests/test_mapping.py",
     "tests/test_lava_writer.py",
     "tests/quantization/test_ranges.py",
+    "tests/test_divergence.py",
 )
 
 
@@ -55,6 +56,8 @@ WRITER = "exporters/lava/writer.py"
 POOLING = "snn_deploy/mapping/pooling.py"
 RELAYS = "snn_deploy/mapping/relays.py"
 RANGES = "snn_deploy/quantization/ranges.py"
+LEDGER = "snn_deploy/sim/ledger.py"
+DIVERGENCE = "snn_deploy/sim/divergence.py"
 
 FAULTS = (
     Fault("decay floors", NUMERICS, "return np.where(value < 0, -product, product)",
@@ -131,7 +134,12 @@ FAULTS = (
     Fault("pool: stride is not multiplied", POOLING, "window * conv.stride)", "np.array(conv.stride))"),
     Fault("pool: dense windows overlap wrongly", POOLING, "+= pooled", "= pooled"),
     Fault("relays skip a stage", RELAYS, "while behind < stage - number_format.hop_delay:", "while behind < stage - 2 * number_format.hop_delay:"),
-    Fault("ranges: the current has no memory", RANGES, "next_current_high = kept(current_high, neurons.current_decay) + arriving[1]", "next_current_high = arriving[1]"),
+    Fault("ranges: the current has no memory", RANGES, "next_high = kept(current_high, neurons.current_decay) + high_in", "next_high = high_in"),
+    Fault("diff: a neuron's own flip is forgotten", DIVERGENCE, "found[:, 1:] |= flips[name][:, :-1]", "pass"),
+    Fault("diff: a flip is forgotten after its step", DIVERGENCE, "np.logical_or.accumulate(found, axis=1)", "found"),
+    Fault("diff: flips take the shortest delay", DIVERGENCE, "for delay in np.unique(delays):", "for delay in np.unique(delays)[:1]:"),
+    Fault("diff: spikes arrive early", LEDGER, "late[:, delay:] = sums[:, : max(steps - delay, 0)]", "late[:, : steps - delay] = sums[:, delay:]"),
+    Fault("diff: > fires at the threshold", LEDGER, '+ (form.comparator == ">")', "+ 0"),
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from snn_deploy.nn.augment import Augment
 from snn_deploy.nn.checkpoint import save
 from snn_deploy.nn.datasets import DataOptions, open_dataset
 from snn_deploy.nn.models import SpikingNet
-from snn_deploy.nn.recipe import MATCHED, Stage, parse_recipe, read_recipe
+from snn_deploy.nn.recipe import MATCHED, FineTuning, Stage, parse_recipe, read_recipe
 from snn_deploy.nn.trainer import train
 from tests.helpers.refusals import refused
 
@@ -54,6 +54,14 @@ def test_the_example_is_a_recipe() -> None:
     assert recipe.architecture.spike[0] == "asgl"
     assert recipe.architecture.layers[-1].target == (10,)
     SpikingNet(recipe.architecture)
+
+
+def test_fine_tuning_is_no_part_of_the_training(tmp_path: Path) -> None:
+    plain = read_recipe(write(tmp_path, DATA, MODEL, TRAINING))
+    tuned = read_recipe(write(tmp_path, DATA, MODEL, TRAINING, "[finetune]\nepochs = 7"))
+    assert plain.finetune == FineTuning()
+    assert tuned.finetune == FineTuning(epochs=7)
+    assert plain.digest() == tuned.digest()
 
 
 RECIPES = sorted((EXAMPLES / "recipes").glob("*.toml"))
@@ -192,6 +200,22 @@ REFUSED: dict[str, tuple[tuple[str, ...], str, str]] = {
     "unknown table": ((DATA, MODEL, TRAINING, "[extra]"), "[extra]", "[extra]"),
     "no data": ((MODEL, TRAINING), "[data]", ""),
     "no model": ((DATA, TRAINING), "[model]", ""),
+    "finetune unknown key": (
+        (DATA, MODEL, TRAINING, "[finetune]\nbits = 2"), "unknown key 'bits'", "bits",
+    ),
+    "finetune epochs 0": (
+        (DATA, MODEL, TRAINING, "[finetune]\nepochs = 0"), "[finetune] epochs", "epochs = 0",
+    ),
+    "finetune rate negative": (
+        (DATA, MODEL, TRAINING, "[finetune]\nlearning_rate = -1"), "learning_rate", "learning_rate",
+    ),
+    "finetune probability 2": (
+        (DATA, MODEL, TRAINING, "[finetune]\nprobability = 2"), "probability", "probability",
+    ),
+    "finetune probability of a surrogate": (
+        (DATA, spiking("surrogate"), TRAINING, "[finetune]\nprobability = 0.5"),
+        "goes with spike.function", "probability",
+    ),
     "no training": ((DATA, MODEL), "[training]", ""),
     "data no table": (("data = 3", MODEL, TRAINING), "[data]", ""),
     "no data set": (("[data]", MODEL, TRAINING), "[data] name", "[data]"),

@@ -31,6 +31,7 @@ from snn_deploy.numerics import NumberFormat
 from snn_deploy.packets import Recording
 from snn_deploy.quantization import prove_ranges, quantize
 from snn_deploy.quantization.scales import at_scale, misfit
+from snn_deploy.quantization.scheme import weight_grid
 from snn_deploy.sim import simulate
 from snn_deploy.synapses import Conv2d, Dense, Synapses
 from tests.helpers.refusals import refused
@@ -158,7 +159,12 @@ def check_weights(
         assert new.exponent == -30 or finer > form.first_layer_weight_limit
         assert new.exponent <= 0
     else:
-        assert new.exponent == 0
+        high = 127 * step  # of 8 bits
+        if new.exponent:  # a smaller one does not hold the weights
+            halved = exact * 2.0 ** -(new.exponent - 1)
+            assert np.rint(np.abs(halved).max() / step) > high / step
+        assert new.exponent <= form.weight_exponent_max
+        limits = max(form.weight_min, -high - step), min(form.weight_max, high)
     exact = exact * 2.0**-new.exponent
     assert (np.abs(mantissa - exact) <= step / 2 + CLOSE * np.abs(exact)).all()
     assert (mantissa % step == 0).all()
@@ -167,23 +173,27 @@ def check_weights(
 
 
 def check_largest(graph: Graph, integer: Graph, name: str) -> None:
-    """The next larger scale does not fit."""
+    """The next larger scale does not fit, or would need every projection to be shifted."""
     form = integer.number_format
     assert form is not None
     population = graph.population(name)
     with_inputs = replace(graph, inputs=integer.inputs, number_format=form)
     neurons = integer.population(name).neurons
     scale = scale_of(integer.population(name))
+    grid = weight_grid(form, 8)
     if isinstance(neurons, LIF) and form.threshold_per_population:
         mantissa = int(neurons.threshold.item()) + 1
         if mantissa > form.threshold_limit:
             return
         threshold = population.neurons.threshold.item()  # type: ignore[union-attr]
         larger = ((mantissa << form.threshold_shift) + 1) / (threshold * 2**form.fraction_bits)
-        step = at_scale(with_inputs, population, larger, form, mantissa)
+        step = at_scale(with_inputs, population, larger, grid, form, threshold=mantissa)
     else:
-        step = at_scale(with_inputs, population, scale * 2**0.125, form)
-    assert misfit(with_inputs, step, form) is not None
+        step = at_scale(with_inputs, population, scale * 2**0.125, grid, form)
+        shifted = [p.exponent > 0 for p in step.projections if p.synapses.weight.any()]
+        if shifted and all(shifted):
+            return
+    assert misfit(with_inputs, step, grid, form) is not None
 
 
 def what_loihi_cannot(graph: Graph) -> bool:

@@ -29,7 +29,10 @@ from snn_deploy.numerics import Comparator, DecayRule, NumberFormat, decayed, ro
 from snn_deploy.packets import Recording
 from snn_deploy.quantization import Range, prove_ranges
 from snn_deploy.quantization.ranges import out_of_range, population_range
+from snn_deploy.quantization.reach import Side, reach
+from snn_deploy.quantization.sums import Accumulator, accumulator
 from snn_deploy.sim import Trace, simulate
+from snn_deploy.sim.event import EventEngine, SynapseTable
 from snn_deploy.sim.plan import Timing
 from snn_deploy.synapses import Conv2d, Dense, SumPool, Synapses, as_map, pooled_shape
 from tests.helpers.brute_force import stages_of
@@ -264,8 +267,8 @@ def single_projections(draw: st.DrawFn) -> Graph:
     pool = None
     if draw(st.booleans()):
         shape = (channels, draw(st.integers(2, 5)), draw(st.integers(2, 5)))
-        if draw(st.booleans()):  # windows that overlap are bounded too, but not tightly
-            pool = SumPool((2, draw(st.integers(1, 2))), (2, 2))
+        if draw(st.booleans()):  # windows may overlap, on one axis or both
+            pool = SumPool((2, draw(st.integers(1, 2))), (draw(st.integers(1, 2)), 1))
     seen = pooled_shape(shape, pool)
     step = 1 if host else form.weight_step
     synapses: Synapses = Dense(step * rng.integers(-60, 61, (3, int(np.prod(seen)))))
@@ -416,6 +419,13 @@ def test_every_input_of_a_small_neuron(
     assert found.current == (min(currents), max(currents))
     assert found.membrane[0] <= min(membranes)
     assert max(membranes) <= found.membrane[1]
+    ends: dict[Side, int] = {
+        "current-": min(currents), "current+": max(currents),
+        "membrane-": min(membranes), "membrane+": max(membranes),
+    }  # fmt: skip
+    for side, end in ends.items():  # so few inputs are searched to the last
+        got = reach(graph, "p", side=side)
+        assert got.reached == got.bound == end
     # without memory the lowest membrane comes from steady inhibition, which never fires
     if amount is None and not remembers:
         assert found.membrane[0] == min(membranes)
@@ -647,7 +657,7 @@ def test_the_last_value_that_fits_is_proved() -> None:
     """Registers of 8 and 24 bits hold +-127 and +-(2^23 - 1)."""
     narrow = replace(LOIHI2, membrane_bits=8)
     assert proved(one_layer([[1]], form=narrow)).current == (0, 64)
-    with refused("SD203", "0 to 128(.|\n)*127"):
+    with refused("SD203", "0 to 128(.|\n)*127: neuron 0 may go 1 too far"):
         prove_ranges(one_layer([[2]], form=narrow))
     found = proved(one_layer(np.full((1, 516), 254), form=LOIHI2))
     assert (found.current, found.bits) == ((0, 516 * 254 * 64), 24)
@@ -678,6 +688,98 @@ def test_a_sum_beyond_64_bits_is_not_proved() -> None:
     graph = one_layer([[-(1 << 31)]], spec=spec, form=FOREIGN, exponent=16)
     with refused("SD203", "synaptic current"):
         prove_ranges(graph)
+
+
+def test_the_neuron_is_named_and_how_far_it_goes() -> None:
+    """12 bits hold +-2047; 64 units per weight and step."""
+    form = replace(GENERIC, membrane_bits=12)
+    weight = [[-1], [-10], [-30], [-30]]
+    graph = one_layer(weight, lif(4096, 10**4), timesteps=4, form=form)
+    with refused(
+        "SD203", r"membrane may span -7680 to 0(.|\n)*neuron 2 may go 5633 too far \(3 ne"
+    ):
+        prove_ranges(graph)
+    with refused("SD203", r"current(.|\n)*neuron 1 may go 1 too far \(1 neurons"):
+        prove_ranges(one_layer([[3], [32], [-31]], form=form))
+    with refused("SD203", "neuron 1 may go without end"):
+        prove_ranges(one_layer([[0], [-1]], lif(4096), timesteps=None, form=form))
+    host = one_layer(
+        [[3], [-20]],
+        spec=InputSpec(name="in", kind="constant", shape=(1,), high=128.0, scale=1.0),
+        form=LOIHI2,
+    )
+    limit = LOIHI2.bias_limit
+    short = replace(host, number_format=replace(LOIHI2, bias_bits=12))
+    with refused("SD203", rf"bias set by the host(.|\n)*neuron 1 may go {20 * 128 - 2047} too far"):
+        prove_ranges(short)
+    assert proved(host).host_bias == (-20 * 128, 3 * 128)
+    assert limit >= 20 * 128
+
+
+def test_nothing_arrives_before_its_delay() -> None:
+    """64 in every step that is late enough: none of 3 steps, one, two, or three."""
+    for delay, steps in ((3, 0), (2, 1), (1, 2), (0, 3)):
+        graph = one_layer([[-1]], lif(4096, 10**6), timesteps=3, delay=delay)
+        assert proved(graph).membrane == (-64 * steps, 0)
+    apart = one_layer([[-1, -1]], lif(4096, 10**6), timesteps=3, delay=np.array([[0, 2]]))
+    assert proved(apart).membrane == (-64 * 4, 0)
+    assert proved(apart).accumulators["in->p"].low == -2  # both may arrive in the third step
+
+
+def test_what_always_fires_is_never_silent() -> None:
+    """A bias of 150 against a threshold of 100: what is kept is the 0 of the reset, not 99."""
+    graph = one_layer([[1]], lif(4096, threshold=100, bias=150), timesteps=9)
+    assert proved(graph).membrane == (0, 150 + 64)
+
+
+# Accumulators.
+
+
+@settings(max_examples=100)
+@given(graph=single_projections())
+def test_an_accumulator_holds_every_partial_sum(graph: Graph) -> None:
+    """Any inputs of any sources, whatever the order: the extremes are sums of one sign."""
+    (projection,), (spec,) = graph.projections, graph.inputs
+    found = population_accumulator(graph)
+    weights = matrix(graph, projection)
+    ends = np.stack([bound.ravel() for bound in spec.encoded_range()])
+    products = (ends[:, :, None] * weights).astype(np.int64)
+    low = np.minimum(products, 0).min(axis=0).sum(axis=0).min()
+    high = np.maximum(products, 0).max(axis=0).sum(axis=0).max()
+    assert (found.low, found.high) == (low, high)
+    half = 1 << (found.bits - 1)
+    assert -half <= low
+    assert high < half
+    if found.bits > 1:
+        assert low < -(half >> 1) or high >= half >> 1  # a narrower one does not
+
+
+def population_accumulator(graph: Graph) -> Accumulator:
+    wide = replace(graph, number_format=replace(LOIHI2, membrane_bits=32, bias_bits=32))
+    return prove_ranges(wide)["p"].accumulators["in->p"]
+
+
+@settings(max_examples=150)
+@given(case=integer_cases((SMALL,), formats=st.one_of(narrow_formats(20), narrow_formats(24))))
+def test_the_event_engine_adds_in_registers_that_are_wide_enough(case: Case) -> None:
+    """Its own bound is never below the proof's; where it adds in 32 bits, all partial sums fit."""
+    graph = replace(case.graph, timesteps=case.steps)
+    engine = EventEngine(graph)
+    for population in graph.populations:
+        low = high = 0
+        for projection in graph.incoming(population.name):
+            if graph.on_host(projection):
+                continue
+            found = accumulator(graph, projection)
+            table = engine.synapses[projection.name]
+            scale = 1 if projection.sum_bits is not None else 1 << projection.exponent
+            if graph.is_binary(projection) and isinstance(table, SynapseTable):
+                assert scale * max(-found.low, found.high) <= table.largest_sum
+            low, high = low + scale * found.low, high + scale * found.high
+        width = np.dtype(engine._sum_dtype(population))
+        event(f"{width}")
+        assert np.iinfo(width).min <= low
+        assert high <= np.iinfo(width).max
 
 
 def test_ranges_are_proved_of_integer_graphs() -> None:

@@ -125,6 +125,7 @@ def _neuron(architecture: Architecture, layer: Layer) -> nn.Module:
         current_decay=architecture.current_decay,
         learn_decay=learned != "no",
         learn_threshold=architecture.learn_threshold,
+        emit=architecture.emit,
         shape=_granular(learned, layer.source),
         recurrent=layer.source[0] if layer.options["recurrent"] else 0,
     )

@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 FOLDERS := $(shell find snn_deploy exporters hw_profiles -type d -not -name __pycache__)
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q install -c constraints.txt
 
-.PHONY: demo test peers peers-full mutants lint bench clean
+.PHONY: demo test slow peers peers-full mutants lint bench clean
 
 # The demo needs the training extra, the tests a few packages more; each has its own stamp.
 $(VENV)/bin/python:
@@ -41,6 +41,10 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2
 
+# The papers' networks in full; takes a quarter of an hour.
+slow: $(VENV)/.test
+	$(BIN)/python -m pytest -n 1 -m slow
+
 # Other people's software that ours is compared with, each in an environment of its own.
 PEERS_PYTHON ?= python3.11
 .peers/lava/.made: tests/peers/lava-requirements.txt
@@ -54,8 +58,12 @@ PEERS_PYTHON ?= python3.11
 	  && .peers/training/bin/python -m pip --disable-pip-version-check -q install --no-deps -r $< \
 	  && touch $@
 
-peers: $(VENV)/.test .peers/lava/.made
-	SNN_DEPLOY_LAVA_PYTHON=$(CURDIR)/.peers/lava/bin/python $(BIN)/python -m pytest tests/peers -n 2 -rP
+# Lava runs in its own process; the packages of .peers/training come after ours on the path, and so
+# must be made with the same Python.
+peers: $(VENV)/.test .peers/lava/.made .peers/training/.made
+	SNN_DEPLOY_LAVA_PYTHON=$(CURDIR)/.peers/lava/bin/python \
+	  SNN_DEPLOY_MODULES="$$(echo $(CURDIR)/.peers/training/lib/python3.*/site-packages)" \
+	  $(BIN)/python -m pytest tests/peers -n 2 -rP
 
 # Plants wrong rules in copies of the project; takes half an hour.
 mutants: $(VENV)/.test

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from snn_deploy.artefacts import export, open_artefact
+    from snn_deploy.diffing import diff
     from snn_deploy.energy_model import energy
     from snn_deploy.errors import SnnDeployError
     from snn_deploy.freezing import freeze
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Recording",
     "SnnDeployError",
+    "diff",
     "energy",
     "export",
     "freeze",
@@ -42,6 +44,7 @@ __all__ = [
 _HOME = {
     "Recording": "packets",
     "SnnDeployError": "errors",
+    "diff": "diffing",
     "energy": "energy_model",
     "export": "artefacts",
     "freeze": "freezing",

@@ -16,7 +16,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
     ("scale", "reporting", "parity"),
-    ("energy_model", "inspection"),
+    ("energy_model", "inspection", "diffing"),
     ("counting",),
     ("artefacts",),
     ("exporters",),

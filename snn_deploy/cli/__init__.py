@@ -21,6 +21,7 @@ _VERBS = {
     "inspect": "Show what is in an exported folder or a network file.",
     "sim": "Replay a recording through an exported network.",
     "energy": "Count operations and price them on a chip.",
+    "diff": "Say where two stages of one network part first, and why.",
     "verify": "Check an exported folder, and its parity with the trained network.",
     "targets": "List targets and energy profiles.",
 }

@@ -28,6 +28,8 @@ _OVER_CURRENTS = UnfoldableError(
     "pool the spikes behind the neurons: the largest of spikes is their OR",
 )
 
+OUTPUT = "output"  # the population that ends a graph where none of the module's does
+
 Naming = Callable[[str, Form], str]
 
 
@@ -108,8 +110,8 @@ class Following(Trace):
             for name, kind in kept.items():
                 setattr(leaf.module, name, mark(kind, getattr(leaf.module, name)))
         except ValueError as error:
-            kind = type(leaf.module).__name__
-            refuse(kind, error, leaf.path or kind)
+            of = type(leaf.module).__name__
+            refuse(of, error, leaf.path or of)
         if not call.sequence:
             self._remember(out, returned, population, first + 1)
         return returned
@@ -155,7 +157,7 @@ class Following(Trace):
 
     def _handed(self, call: Call) -> tuple[Followed, int] | None:
         """The population and timestep that tensors of a state say; None if they are at rest."""
-        owners = set()
+        owners: set[tuple[Followed, int] | None] = set()
         for kind, state in call.state.items():
             if isinstance(state, Traced):
                 owners.add(self._owner(kind, state))
@@ -218,7 +220,10 @@ class Following(Trace):
         lead = 2 if call.sequence else 1
         by_step = current if call.sequence else current[None]
         if current.ndim <= lead or by_step.shape[1] != SAMPLES or (by_step != by_step[:, :1]).any():
-            raise UnfoldableError("it is fed by a constant that differs between samples")
+            raise UnfoldableError(
+                "it is fed by a constant that differs between samples",
+                "feed it from the input, or with the same constant for all samples",
+            )
         shape = as_population(tuple(current.shape[lead:]))
         forms = [self.folding.constant(floats(one[0]).reshape(shape), shape) for one in by_step]
         meaning = Meaning.of(forms, (len(forms), SAMPLES), tuple(current.shape[lead:]))
@@ -250,12 +255,12 @@ class Following(Trace):
     def _feed(self, population: Followed, call: Call, first: int) -> None:
         for step in range(call.steps):
             form = self._form(call, step)
-            if call.sequence and call.steps > 1 and call.current.shape[0] == 1:
-                if any(time is not None for _, time in form.terms):
-                    raise UnfoldableError(
-                        "it runs through several timesteps with the current of one",
-                        "give a current [T, B, ...], or one that is the same at all timesteps",
-                    )
+            one_for_all = call.sequence and call.steps > 1 and call.current.shape[0] == 1
+            if one_for_all and any(time is not None for _, time in form.terms):
+                raise UnfoldableError(
+                    "it runs through several timesteps with the current of one",
+                    "give a current [T, B, ...], or one that is the same at all timesteps",
+                )
             if form.shape != population.shape:
                 raise UnfoldableError(
                     f"it is fed by {form.shape} after {population.shape}",
@@ -328,13 +333,13 @@ def follow(
     time_first : spikes come as [T, B, ...] instead of [B, T, ...].
     naming : a population's name, from the path of its module and the form that feeds it first.
     """
-    trace = Following(RULES, naming=naming, taken={spec.name})
+    trace = Following(RULES, naming=naming, taken={spec.name, OUTPUT})
     x = _example(spec, steps, time_first)
     with (
         torch.no_grad(),
         _doubles(),
+        intercepted(model, trace.intercept),  # clears the states, which are no parameters
         trace.running(model),
-        intercepted(model, trace.intercept),
     ):
         try:
             out = model(x)

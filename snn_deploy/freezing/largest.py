@@ -36,7 +36,7 @@ def largest_over_time(trace: Trace, func: Any, args: Args, options: Options) -> 
         return found
     # at which timestep it was is data, which nothing may read
     places = Traced.of(data[1], Meaning(labels, hidden, meaning.starts))
-    return torch.return_types.max((found, places))  # type: ignore[attr-defined]
+    return torch.return_types.max((found, places))
 
 
 def _largest(trace: Trace, meaning: Meaning, axis: int) -> tuple[Meaning, tuple[Form, ...]]:
@@ -68,12 +68,13 @@ def _largest(trace: Trace, meaning: Meaning, axis: int) -> tuple[Meaning, tuple[
 
 def _membrane(found: list[Form]) -> tuple[Pattern, list[int]]:
     """The population whose membranes these are, and the timesteps."""
-    patterns, times = [], []
+    patterns: list[Pattern] = []
+    times: list[int] = []
     for form in found:
         single = form.single()
         if single is None or single[1] is None or single[2] != 1.0:
             raise _NOT_MEMBRANES
-        pattern, time, _ = single
+        pattern, time = single[0], single[1]
         if not pattern.membrane or pattern.hidden or pattern.largest:
             raise _NOT_MEMBRANES
         patterns.append(pattern)

@@ -154,7 +154,10 @@ Interceptor = Callable[[Leaf, str, Original, Any, dict[str, Any]], Any]
 
 @contextmanager
 def intercepted(model: nn.Module, interceptor: Interceptor) -> Iterator[None]:
-    """Send all calls of a network's leaves through ``interceptor``; their states begin and end clear."""
+    """Send all calls of a network's leaves through ``interceptor``.
+
+    Their states begin and end clear.
+    """
     found = leaves(model)
 
     def through(leaf: Leaf, entry: str) -> Callable[..., Any]:

@@ -88,5 +88,5 @@ def _shift(spec: InputSpec, projection: Projection, mean: Floats) -> Floats:
     """``sum W' mean`` for every neuron of a target, per channel: [C, 1, 1] or [N]."""
     spread = np.broadcast_to(mean, (spec.shape[0],)).reshape(-1, *([1] * (len(spec.shape) - 1)))
     full = np.broadcast_to(spread, (1, *spec.shape)).astype(np.float64)
-    sums = synaptic_sum(projection, spec.shape, full)[0]
+    sums: Floats = synaptic_sum(projection, spec.shape, full)[0]
     return sums[:, :1, :1] if sums.ndim == 3 else sums

@@ -268,10 +268,10 @@ def _writes(name: str) -> bool:
     """Whether a function writes into its first argument."""
     if name.startswith("__"):
         return name == "__setitem__" or (name[2] == "i" and name not in _NOT_WRITING)
-    return name.endswith("_")
+    return name.endswith("_") and name not in _NOT_WRITING
 
 
-_NOT_WRITING = ("__index__", "__int__", "__invert__", "__iter__")
+_NOT_WRITING = ("__index__", "__int__", "__invert__", "__iter__", "detach_", "requires_grad_")
 
 
 def _stateful() -> UnfoldableError:

@@ -61,8 +61,9 @@ def try_out(model: nn.Module, lowered: Lowered) -> None:
             why="it keeps a state from call to call, or draws random numbers",
             fix="clear its state at the beginning of forward()",
         )
-    kind = {"spikes": {"": one}} if spec.kind == "spikes" else {"values": {"": one}}
-    proof = compare(ours, lowered, Recording(**kind))
+    spikes = spec.kind == "spikes"
+    recording = Recording(spikes={"": one}) if spikes else Recording(values={"": one})
+    proof = compare(ours, lowered, recording)
     if not proof.holds:
         raise SnnDeployError(
             "SD406",

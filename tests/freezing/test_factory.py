@@ -146,6 +146,6 @@ def test_it_is_exported(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
     opened = open_artefact(folder / "build").graph
     assert isinstance(opened.population("lif").neurons, LIF)
-    assert run("export weights.pt --target generic -o other".split()) == 4
+    assert run(["export", "weights.pt", "--target", "generic", "-o", "other"]) == 4
     assert "SD401" in capsys.readouterr().err
     assert not (folder / "other").exists()

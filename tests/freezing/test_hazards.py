@@ -115,6 +115,11 @@ def unrolled(self: Any, x: Tensor) -> Tensor:
     return self.out(self.l2(self.fc2(torch.stack(kept)))).mean(0)
 
 
+def in_inference_mode(self: Any, x: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return two_layers(lambda self, z, c: self.fc2(z) + z)(self, x)
+
+
 def permuted(self: Any, z: Tensor, current: Tensor) -> Tensor:
     return self.fc2(z.flip(1)[:, [1, 0, *range(2, 8)]])
 
@@ -140,6 +145,7 @@ RIGHT: dict[str, Run] = {
     "a sum through an alias": aliased_sum,
     "filled timestep by timestep": written_in_pieces,
     "one timestep late": one_late,
+    "inference mode inside": in_inference_mode,
     "two timesteps at once": sees_two_timesteps,
     "shared layers and neurons": shared_layers,
     "weights computed in forward": computed_weights,

@@ -1,4 +1,4 @@
-"""What users build of torch's layers and known neurons, and what each piece becomes in the graph."""
+"""What users build of torch's layers and known neurons, and what the pieces become in a graph."""
 
 from __future__ import annotations
 
@@ -143,10 +143,16 @@ MIDDLES: dict[str, Callable[[], tuple[Middle, int]]] = {
     "joined channels": lambda: (
         Middle(seq(Cat(nn.Identity(), Times(0.5)), nn.Conv2d(8, 3, 3)), lif()), 48),
     "joined channels, pooled": lambda: (
-        Middle(seq(Cat(nn.Identity(), Times(0.5)), nn.AvgPool2d(2), nn.Conv2d(8, 3, 1), nn.BatchNorm2d(3)), lif(0.2)),
+        Middle(
+            seq(Cat(nn.Identity(), Times(0.5)), nn.AvgPool2d(2), nn.Conv2d(8, 3, 1), nn.BatchNorm2d(3)),
+            lif(0.2),
+        ),
         27),
     "joined channels, largest": lambda: (
-        Middle(seq(Cat(nn.Identity(), Times(0.5)), nn.MaxPool2d(2), nn.Conv2d(8, 3, 1), nn.BatchNorm2d(3)), lif(0.2)),
+        Middle(
+            seq(Cat(nn.Identity(), Times(0.5)), nn.MaxPool2d(2), nn.Conv2d(8, 3, 1), nn.BatchNorm2d(3)),
+            lif(0.2),
+        ),
         27),
     "batch normalisation of joined spikes": lambda: (
         Middle(seq(Cat(nn.Identity(), nn.Identity()), nn.BatchNorm2d(8), nn.Conv2d(8, 3, 1)),

@@ -1,4 +1,4 @@
-"""Every network of the zoo is frozen and spikes as it does; narrower here, in full under `make slow`.
+"""Every network of the zoo is frozen and spikes as it does: narrower, and in full by `make slow`.
 
 Batch statistics are those of a few passes in training mode.
 """

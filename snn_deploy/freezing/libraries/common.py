@@ -24,14 +24,16 @@ def parameter(value: Any) -> Floats:
 
     A size of 1 becomes (); an axis for the batch goes.
     """
-    found = np.array(torch.as_tensor(value).detach().double().cpu().numpy())
+    if isinstance(value, Tensor):
+        value = value.detach().double().cpu().numpy()
+    found = np.array(value, np.float64)  # a plain number is not rounded to float32
     if found.size == 1:
         return found.reshape(())
     while found.shape[0] == 1:
         found = found[0]
     if found.ndim not in (1, 3):
         raise UnfoldableError(
-            f"it has parameters of shape {tuple(torch.as_tensor(value).shape)}",
+            f"it has parameters of shape {np.shape(value)}",
             "give one for all, [N], or [C, 1, 1] for the channels of a map",
         )
     return found

@@ -1,9 +1,9 @@
 """Neurons of Norse (Pehle and Pedersen, 2021), as release 1.1 computes them.
 
 Euler steps: ``i += x``, ``v += dt*tau_mem_inv*(v_leak - v + i)``, ``i -= dt*tau_syn_inv*i``; a
-spike where ``v > v_th``; then ``v = v_reset``. Counted from ``v_leak``, where it starts, this is a LIF
-with decay ``1 - dt*tau_mem_inv``, a synaptic current of decay ``1 - dt*tau_syn_inv``, and all input
-multiplied by ``dt*tau_mem_inv``. The box cells have no such current; IAF cells do not leak.
+spike where ``v > v_th``; then ``v = v_reset``. Counted from ``v_leak``, where it starts, this is a
+LIF with decay ``1 - dt*tau_mem_inv``, a synaptic current of decay ``1 - dt*tau_syn_inv``, and all
+input multiplied by ``dt*tau_mem_inv``. The box cells have no such current; IAF cells do not leak.
 """
 
 from __future__ import annotations

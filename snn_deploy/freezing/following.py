@@ -109,6 +109,7 @@ class Following(Trace):
             returned = library.marked(leaf.module, call, out, mark)
             for name, kind in kept.items():
                 setattr(leaf.module, name, mark(kind, getattr(leaf.module, name)))
+            self.lend((returned, [getattr(leaf.module, name) for name in kept]))
         except ValueError as error:
             of = type(leaf.module).__name__
             refuse(of, error, leaf.path or of)

@@ -99,6 +99,11 @@ class Cat(nn.Module):
         return torch.cat([self.one(x), self.other(x)], dim=1)
 
 
+def halved() -> nn.Module:
+    """Spikes, and beside them the same spikes at half their height."""
+    return Cat(nn.Identity(), Times(0.5))
+
+
 class Times(nn.Module):
     def __init__(self, factor: Any) -> None:
         super().__init__()
@@ -144,13 +149,13 @@ MIDDLES: dict[str, Callable[[], tuple[Middle, int]]] = {
         Middle(seq(Cat(nn.Identity(), Times(0.5)), nn.Conv2d(8, 3, 3)), lif()), 48),
     "joined channels, pooled": lambda: (
         Middle(
-            seq(Cat(nn.Identity(), Times(0.5)), nn.AvgPool2d(2), nn.Conv2d(8, 3, 1), nn.BatchNorm2d(3)),
+            seq(halved(), nn.AvgPool2d(2), nn.Conv2d(8, 3, 1), nn.BatchNorm2d(3)),
             lif(0.2),
         ),
         27),
     "joined channels, largest": lambda: (
         Middle(
-            seq(Cat(nn.Identity(), Times(0.5)), nn.MaxPool2d(2), nn.Conv2d(8, 3, 1), nn.BatchNorm2d(3)),
+            seq(halved(), nn.MaxPool2d(2), nn.Conv2d(8, 3, 1), nn.BatchNorm2d(3)),
             lif(0.2),
         ),
         27),

@@ -437,7 +437,7 @@ def test_options_of_the_neuron_reach_it(learned: str, shape: tuple[int, ...]) ->
     }
     found = parse(with_lif(*layers, shape=shape, **given), "here")
     assert parse(found.to_data(), "again") == found
-    assert found.to_data()["lif"] == given
+    assert found.to_data()["lif"] == {"emit": "spike", **given}
     neuron = SpikingNet(found).layers[1]
     assert isinstance(neuron, neurons.LIF)
     assert neuron.threshold.item() == pytest.approx(0.75)

@@ -160,6 +160,9 @@ RIGHT: dict[str, Run] = {
     "addmm": two_layers(lambda self, z, c: torch.addmm(self.fc2.bias, z, self.fc2.weight.T)),
     "a clone written in place": two_layers(lambda self, z, c: self.fc2(z.clone().mul_(0.5))),
     "a difference with alpha": two_layers(lambda self, z, c: torch.sub(self.fc2(z), z, alpha=0.25)),
+    "a reversed difference with alpha": two_layers(
+        lambda self, z, c: torch.rsub(z, self.fc2(z), alpha=0.25)
+    ),
     "a reversed difference": two_layers(lambda self, z, c: 0.25 - self.fc2(z)),
 }  # fmt: skip
 
@@ -287,6 +290,12 @@ def writes_buffer(self: Any, x: Tensor) -> Tensor:
     self.total.zero_()
     self.total.add_(x.shape[1])
     return self.out(self.l1(self.fc1(in_sequence(x)))).sum(0) / self.total
+
+
+def buffer_takes_spikes(self: Any, x: Tensor) -> Tensor:
+    z = self.l1(self.fc1(in_sequence(x)))
+    self.total.copy_(z.sum(0)[0, 0])
+    return self.out(z).sum(0) + self.total
 
 
 def time_dependent(self: Any, x: Tensor) -> Tensor:
@@ -451,6 +460,7 @@ REFUSED: dict[str, tuple[Run, str]] = {
     "a number that outlasts a call": (keeps_state, "again with the same input"),
     "spikes that outlast a call": (keeps_spikes, "second batch"),
     "a buffer is written": (writes_buffer, "own parameters or buffers"),
+    "a buffer takes spikes": (buffer_takes_spikes, "own parameters or buffers"),
     "a factor that grows with time": (time_dependent, "otherwise at timestep"),
     "neurons that rest every other step": (every_other, "run for 2 timesteps"),
     "one batch normalisation per timestep": (bn_per_step, "otherwise at timestep"),
@@ -508,3 +518,10 @@ def test_it_is_refused(name: str) -> None:
 
 def _half(x: Tensor) -> Tensor:
     return x * 0.5
+
+
+def test_a_relay_repeats_spikes_that_are_read_in_two_ways() -> None:
+    model = run_in(Written(sees_two_timesteps, **parts()), VECTOR)
+    graph = frozen(model, VECTOR)
+    ways = {p.name: p.delay for p in graph.projections if p.source in ("l1", "l1_relay")}
+    assert ways == {"l1->l2": 0, "l1->l1_relay": 0, "l1_relay->l2": 1}

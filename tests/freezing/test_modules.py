@@ -191,6 +191,7 @@ def test_both_styles_make_the_same_graph() -> None:
         run_in(models[0], EVENTS)
         models[1].load_state_dict(models[0].state_dict())
         one, other = (frozen(model.eval(), EVENTS) for model in models)
+        assert not any("relay" in p.name for p in one.populations)
         assert [p.name for p in one.projections] == [p.name for p in other.projections]
         for mine, theirs in zip(one.projections, other.projections, strict=True):
             assert (mine.pool, mine.delay) == (theirs.pool, theirs.delay)
@@ -300,6 +301,37 @@ def test_normalisation_is_not_folded_at_padded_borders() -> None:
     assert caught.value.code == "SD205"
     assert caught.value.where == "input->lif"
     assert "padding=0" in str(caught.value.fix)
+
+
+@pytest.mark.parametrize(
+    ("run", "text"),
+    [
+        (lambda s, x: s.fc(s.lif.step(s.conv(x - s.image))[0].flatten(1)), "mean or std per place"),
+        (
+            lambda s, x: s.fc(s.lif.step(s.conv(x / 0.5) + s.other(x - 0.25))[0].flatten(1)),
+            "another normalisation",
+        ),
+        (
+            lambda s, x: s.fc(s.lif.step(s.conv(x) + F.avg_pool2d(x, 3, 1))[0].flatten(1)),
+            "",
+        ),
+        (lambda s, x: s.fc(s.lif.step(s.conv(1 - x))[0].flatten(1)), "subtracts the input"),
+        (lambda s, x: s.fc(s.lif.step(s.conv(x * -1))[0].flatten(1)), "not above 0"),
+    ],
+)
+def test_one_normalisation_per_channel(run: Any, text: str) -> None:
+    """What the host can do to the input, and what it cannot."""
+    model = Written(run, conv=nn.Conv2d(2, 2, 3), other=nn.Conv2d(2, 2, 3), lif=lif(),
+                    fc=nn.Linear(32, 3))  # fmt: skip
+    model.register_buffer("image", torch.linspace(0, 1, 72).reshape(2, 6, 6))
+    model.eval()
+    if not text:
+        assert proof_of(model, IMAGE).holds
+        return
+    with pytest.raises(SnnDeployError, match=text) as caught:
+        frozen(model, IMAGE)
+    assert caught.value.code == "SD205"
+    assert caught.value.fix
 
 
 LINE = InputSpec(name="input", kind="spikes", shape=(3, 12))

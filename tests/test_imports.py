@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from snn_deploy.toml import tomllib
+
 # The order of docs/design.md. Parts of one rank do not import each other.
 RANKS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
@@ -131,3 +133,16 @@ def test_simulating_does_not_load_torch(module: str) -> None:
         pytest.skip(f"there is no {module}")
     code = f"import sys, snn_deploy.{module}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
+
+
+def test_every_package_is_in_the_wheel() -> None:
+    """Folders of the package and of those mapped into it are named in pyproject.toml."""
+    root = Path(__file__).parents[1]
+    listed = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = set()
+    for top, name in (("snn_deploy", "snn_deploy"), ("exporters", "snn_deploy.exporters"),
+                      ("hw_profiles", "snn_deploy.hw_profiles")):  # fmt: skip
+        for module in (root / top).rglob("__init__.py"):
+            inner = module.parent.relative_to(root / top).parts
+            found.add(".".join((name, *inner)))
+    assert found <= set(listed), found - set(listed)

@@ -32,6 +32,7 @@ from snn_deploy.mapping import design_rules
 from snn_deploy.packets import (
     Recording,
     cannot_write,
+    made_up,
     read_npz,
     read_recording,
     write_atomically,
@@ -54,7 +55,7 @@ MODEL, RECORDED, MANIFEST = "model.nir", "recorded.npz", "manifest.json"
 _PACKAGES = ("snn-deploy", "numpy", "numba", "h5py", "nir", "torch")
 
 # Samples of the input that is made up when a checkpoint carries no example.
-_SYNTHETIC_SAMPLES = 4
+_SYNTHETIC_SAMPLES, _SYNTHETIC_RATE = 4, 0.2
 
 Step = Callable[[str], None]
 
@@ -238,14 +239,8 @@ def _synthetic(graph: Graph) -> Recording:
     """A made-up input inside the declared range, for checkpoints without an example."""
     (spec,) = graph.inputs
     random = np.random.default_rng(0)
-    if spec.kind != "spikes":
-        lead = () if spec.kind == "constant" else (graph.timesteps or 16,)
-        values = random.uniform(spec.low, spec.high, (_SYNTHETIC_SAMPLES, *lead, *spec.shape))
-        # float32 may round a value out of the range it was drawn from
-        return Recording(values={"": values.astype(np.float32).clip(spec.low, spec.high)})
-    steps = graph.timesteps or 16
-    shape = (_SYNTHETIC_SAMPLES, steps, *spec.shape)
-    return Recording(spikes={"": (random.random(shape) < 0.2).astype(np.uint8)})
+    found = made_up(spec, graph.timesteps or 16, _SYNTHETIC_SAMPLES, _SYNTHETIC_RATE, random)
+    return Recording(spikes={"": found}) if spec.kind == "spikes" else Recording(values={"": found})
 
 
 def _recorded(

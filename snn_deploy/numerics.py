@@ -10,7 +10,7 @@ Words of 64 bits under ``wrap_once`` are for proved graphs: there a current coul
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -196,6 +196,11 @@ def spikes_fired(
     above = membrane - threshold - (comparator == ">")  # >= 0: it fires
     times = above >= 0 if most == 1 else np.clip(above // amount + 1, 0, most)
     return np.asarray(times, np.int64)
+
+
+def firing_level(number_format: NumberFormat, mantissa: Any) -> Any:
+    """The lowest membrane that fires at a threshold mantissa (int or int64 array)."""
+    return (mantissa << number_format.threshold_shift) + (number_format.comparator == ">")
 
 
 def rounding_shift_right(value: Integers, bits: int) -> Integers:

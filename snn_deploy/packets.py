@@ -22,6 +22,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from snn_deploy.errors import SnnDeployError
+from snn_deploy.graph import InputSpec
 
 Array = NDArray[Any]
 
@@ -259,3 +260,20 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def made_up(
+    spec: InputSpec, steps: int, samples: int, rate: float, random: np.random.Generator
+) -> NDArray[Any]:
+    """Values that fill the declared range, float32, or spikes at a rate, uint8.
+
+    Returns
+    -------
+    [samples, *shape] for a constant input, else [samples, steps, *shape].
+    """
+    if spec.kind == "spikes":
+        return (random.random((samples, steps, *spec.shape)) < rate).astype(np.uint8)
+    lead = (samples,) if spec.kind == "constant" else (samples, steps)
+    values = random.uniform(spec.low, spec.high, (*lead, *spec.shape)).astype(np.float32)
+    # float32 may round a value out of the range it was drawn from
+    return values.clip(np.float32(spec.low), np.float32(spec.high))

@@ -8,18 +8,14 @@ and its frozen graph must spike as it does.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.freezing.lowering import Lowered, copy_of
 from snn_deploy.freezing.module_run import run_module
 from snn_deploy.freezing.proof import compare
-from snn_deploy.graph import InputSpec
-from snn_deploy.packets import Recording
+from snn_deploy.packets import Recording, made_up
 
 # Neither of them the number of samples with which modules are followed.
 _SAMPLES, _OTHERS = 3, 5
@@ -41,7 +37,7 @@ def try_out(model: nn.Module, lowered: Lowered) -> None:
     random = np.random.default_rng(1)
     ours = copy_of(model)
     name = type(model).__name__
-    one, other = (made_up(spec, steps, n, random) for n in (_SAMPLES, _OTHERS))
+    one, other = (made_up(spec, steps, n, _RATE, random) for n in (_SAMPLES, _OTHERS))
     try:
         first, _, again = (run_module(ours, lowered, inputs) for inputs in (one, other, one))
     except SnnDeployError:
@@ -73,12 +69,3 @@ def try_out(model: nn.Module, lowered: Lowered) -> None:
             fix="its result must depend on its input alone: not on the number of samples, on "
             "numbers below float32, or on code that torch does not see",
         )
-
-
-def made_up(spec: InputSpec, steps: int, samples: int, random: np.random.Generator) -> NDArray[Any]:
-    """Values that fill the declared range, float32, or spikes, uint8: [samples, *shape] or more."""
-    if spec.kind == "spikes":
-        return (random.random((samples, steps, *spec.shape)) < _RATE).astype(np.uint8)
-    lead = (samples,) if spec.kind == "constant" else (samples, steps)
-    values = random.uniform(spec.low, spec.high, (*lead, *spec.shape)).astype(np.float32)
-    return values.clip(np.float32(spec.low), np.float32(spec.high))

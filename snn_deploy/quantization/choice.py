@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import LIF, Graph, Population, Projection
-from snn_deploy.numerics import NumberFormat
+from snn_deploy.numerics import NumberFormat, firing_level
 from snn_deploy.quantization.clipping import least_error_step
 from snn_deploy.quantization.moments import Moments, current_error
 from snn_deploy.quantization.scales import (
@@ -25,7 +25,6 @@ from snn_deploy.quantization.scales import (
     Scale,
     along_outputs,
     at_scale,
-    firing_level,
     misfit,
     rounded_away,
     weight_factor,

@@ -15,14 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_deploy.graph import LIF, Graph, Population, Projection
-from snn_deploy.numerics import NumberFormat
+from snn_deploy.numerics import NumberFormat, firing_level
 from snn_deploy.packets import Recording
 from snn_deploy.quantization.inputs import arriving, run_batches
 from snn_deploy.quantization.scales import (
     Quantized,
     along_channels,
     along_outputs,
-    firing_level,
     weight_factor,
 )
 from snn_deploy.synapses import Conv2d

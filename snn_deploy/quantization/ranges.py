@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import LIF, Graph, Population, Projection, ResetSubtract
-from snn_deploy.numerics import NumberFormat, decayed, rounding_shift_right
+from snn_deploy.numerics import NumberFormat, decayed, firing_level, rounding_shift_right
 from snn_deploy.quantization.sums import Accumulator, Bounds, accumulator, arrivals, sent, sum_range
 from snn_deploy.sim.reference import largest_sum
 
@@ -306,8 +306,7 @@ def silent_limit(population: Population, number_format: NumberFormat) -> Integer
     if not isinstance(neurons, LIF):
         raise TypeError("an integrator has no threshold")
     threshold = np.broadcast_to(neurons.threshold.astype(np.int64), population.shape)
-    silent = (threshold << number_format.threshold_shift) - (number_format.comparator == ">=")
-    return np.asarray(silent, np.int64)
+    return np.asarray(firing_level(number_format, threshold) - 1, np.int64)
 
 
 def after_reset(

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import LIF, Graph, Population
-from snn_deploy.numerics import NumberFormat, kept_share
+from snn_deploy.numerics import NumberFormat, firing_level, kept_share
 from snn_deploy.packets import Recording
 from snn_deploy.quantization.inputs import run_batches
 from snn_deploy.quantization.isolation import feed, isolated
-from snn_deploy.quantization.scales import firing_level, float_weights
+from snn_deploy.quantization.scales import float_weights
 from snn_deploy.sim import simulate
 from snn_deploy.sim.plan import steps_of, with_sample_axis
 

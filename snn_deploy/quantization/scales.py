@@ -54,11 +54,6 @@ def bias_mantissas(bias: Floats, unit: Any, number_format: NumberFormat) -> Inte
     return round_to_integer(np.asarray(bias * unit / 2.0**number_format.bias_shift))
 
 
-def firing_level(number_format: NumberFormat, mantissa: Any) -> Any:
-    """The lowest membrane that fires at a threshold mantissa (int or int64 array)."""
-    return (mantissa << number_format.threshold_shift) + (number_format.comparator == ">")
-
-
 def threshold_mantissas(threshold: Floats, unit: Any, number_format: NumberFormat) -> Integers:
     """Threshold mantissas with the nearest firing levels.
 

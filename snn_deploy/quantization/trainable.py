@@ -21,12 +21,11 @@ from torch import Tensor, nn
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import LIF, Graph, Population, Projection, ResetSubtract
 from snn_deploy.nn.smooth import SMOOTH_STEPS
-from snn_deploy.numerics import NumberFormat
+from snn_deploy.numerics import NumberFormat, firing_level
 from snn_deploy.quantization.scales import (
     Quantized,
     Scale,
     at_scale,
-    firing_level,
     host_grid,
     misfit,
     weight_factor,
@@ -198,14 +197,14 @@ class TrainableGraph(nn.Module):
         """Run populations that form a loop, or one that forms none, over all timesteps."""
         states = {name: _State(self, self.graph.population(name), samples) for name in group}
         outside: dict[str, Tensor] = {}
-        inside: list[tuple[Projection, Tensor]] = []
+        inside: list[tuple[int, Projection, Tensor]] = []
         driven: dict[str, Tensor] = {}
         for place, projection in enumerate(self.graph.projections):
             if projection.target not in group:
                 continue
             weight = self._mantissas(place, projection)
             if projection.source in group:
-                inside.append((projection, weight))
+                inside.append((place, projection, weight))
                 continue
             sums = _sum(projection, weight, self.graph, sent[projection.source])
             if self.graph.on_host(projection):
@@ -220,10 +219,9 @@ class TrainableGraph(nn.Module):
         for step in range(steps):
             for name in group:
                 arriving = _at(outside.get(name), step)
-                for projection, weight in inside:
+                for place, projection, weight in inside:
                     then = step - int(np.max(projection.delay))
                     if projection.target == name and 0 <= then < len(emitted[projection.source]):
-                        place = self.graph.projections.index(projection)
                         source = emitted[projection.source][then][None]
                         some = _sum(projection, weight, self.graph, source)[0] * self._worth(place)
                         arriving = some if arriving is None else arriving + some

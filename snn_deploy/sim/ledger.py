@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_deploy.graph import LIF, Graph, Population, Projection, ResetSubtract
+from snn_deploy.numerics import firing_level
 from snn_deploy.sim.plan import Plan
 from snn_deploy.sim.reference import FloatArithmetic, IntegerArithmetic, synaptic_sum
 from snn_deploy.sim.trace import Trace
@@ -86,15 +87,15 @@ def membrane_unit(graph: Graph, population: Population, scale: Any = None) -> Fl
     return np.asarray(weight_unit * 2.0**-graph.number_format.fraction_bits)
 
 
-def firing_level(graph: Graph, population: Population) -> Array:
-    """The least membrane that fires, in membrane units: comparator ``>`` needs one unit more."""
+def firing_levels(graph: Graph, population: Population) -> Array:
+    """The least membrane that fires, of every neuron in membrane units; infinite for sinks."""
     neurons, form = population.neurons, graph.number_format
     if not isinstance(neurons, LIF):
         return np.full(population.shape, np.inf)
     threshold = np.broadcast_to(neurons.threshold, population.shape)
     if form is None:
         return threshold
-    return (threshold.astype(np.int64) << form.threshold_shift) + (form.comparator == ">")
+    return np.asarray(firing_level(form, threshold.astype(np.int64)))
 
 
 def sent_by(plan: Plan, trace: Trace, source: str) -> Array:
@@ -173,7 +174,7 @@ def open_books(
         kept=kept * unit,
         before=before * unit,
         after=after * unit,
-        level=np.asarray(firing_level(graph, population) * unit),
+        level=np.asarray(firing_levels(graph, population) * unit),
         spikes=fired,
         free_current=np.asarray((entering + host) * unit),
         free_before=np.asarray(free * unit),

@@ -11,9 +11,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from snn_deploy.graph import Graph, InputSpec, Population, Projection
+from snn_deploy.graph import LIF, Graph, InputSpec, Integrator, Population, Projection
 from snn_deploy.hardware import target
 from snn_deploy.numerics import Comparator, DecayRule, NumberFormat, OverflowRule
 from snn_deploy.packets import Recording
@@ -387,3 +387,36 @@ def float_cases(draw: st.DrawFn, extent: Extent = SMALL) -> Case:
     """A float graph whose arithmetic is exact, and its input."""
     rng = _generator(draw)
     return _case(draw, extent, FloatNumbers(draw, rng))
+
+
+def integers(value: ArrayLike) -> NDArray[np.int64]:
+    return np.asarray(value, np.int64)
+
+
+def lif(decay: int = 0, threshold: ArrayLike = 10, bias: ArrayLike = 0, **options: Any) -> LIF:
+    return LIF(decay=integers(decay), threshold=integers(threshold), bias=integers(bias), **options)
+
+
+def one_layer(
+    synapses: Synapses | ArrayLike,
+    neurons: LIF | Integrator | None = None,
+    *,
+    spec: InputSpec | None = None,
+    timesteps: int | None = 1,
+    form: NumberFormat = GENERIC,
+    **projection: Any,
+) -> Graph:
+    """An integer graph: an input, synapses, and neurons "p"."""
+    if not isinstance(synapses, Dense | Conv2d):
+        synapses = Dense(integers(synapses))
+    if spec is None:
+        spec = InputSpec(name="in", kind="spikes", shape=synapses.weight.shape[1:2])
+    shape = synapses.target_shape(pooled_shape(spec.shape, projection.get("pool")))
+    return Graph(
+        inputs=(spec,),
+        populations=(Population(name="p", shape=shape, neurons=neurons or lif(), scale=1.0),),
+        projections=(Projection(source=spec.name, target="p", synapses=synapses, **projection),),
+        outputs=("p",),
+        timesteps=timesteps,
+        number_format=form,
+    )

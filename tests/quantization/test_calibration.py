@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -39,31 +40,34 @@ def groups_of(projection: Projection) -> int:
     return projection.synapses.groups if isinstance(projection.synapses, Conv2d) else 1
 
 
+def rows_and_sums(graph: Graph) -> Iterator[tuple[Projection, Array, Array]]:
+    """Every projection with the rows of a random source, and the reference's sums of it."""
+    rng = np.random.default_rng(0)
+    for projection in graph.projections:
+        shape = graph.shape_of(projection.source)
+        source = rng.integers(0, 3, (4, *shape)).astype(np.float64)
+        yield (
+            projection,
+            synaptic_rows(projection, shape, source),
+            synaptic_sum(projection, shape, source),
+        )
+
+
 @given(case=float_cases())
 def test_a_kernel_times_a_row_is_the_synaptic_sum(case: Case) -> None:
-    rng = np.random.default_rng(0)
-    for projection in case.graph.projections:
-        shape = case.graph.shape_of(projection.source)
-        source = rng.integers(0, 3, (4, *shape)).astype(np.float64)
-        rows = synaptic_rows(projection, shape, source)
+    for projection, rows, expected in rows_and_sums(case.graph):
         weight = projection.synapses.weight
         kernels = weight.reshape(groups_of(projection), -1, rows.shape[-1])
         sums = np.einsum("npgk,gck->ngcp", rows, kernels)
-        expected = synaptic_sum(projection, shape, source)
         assert np.allclose(sums.reshape(expected.shape), expected, rtol=1e-12, atol=1e-12)
 
 
 @given(case=float_cases())
 def test_spread_weights_say_the_same_over_all_columns(case: Case) -> None:
-    rng = np.random.default_rng(0)
-    for projection in case.graph.projections:
-        shape = case.graph.shape_of(projection.source)
-        source = rng.integers(0, 3, (4, *shape)).astype(np.float64)
-        rows = synaptic_rows(projection, shape, source)
+    for projection, rows, expected in rows_and_sums(case.graph):
         weight = projection.synapses.weight
         full = spread_weights(projection, weight)
         sums = rows.reshape(*rows.shape[:2], -1) @ full.T
-        expected = synaptic_sum(projection, shape, source)
         flat = sums.transpose(0, 2, 1).reshape(expected.shape)
         assert np.allclose(flat, expected, rtol=1e-12, atol=1e-12)
         marks = weight > 0

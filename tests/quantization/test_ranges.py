@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import (
-    LIF,
     Graph,
     InputSpec,
     Integrator,
@@ -24,8 +23,7 @@ from snn_deploy.graph import (
     ResetSubtract,
     ResetTo,
 )
-from snn_deploy.hardware import target
-from snn_deploy.numerics import Comparator, DecayRule, NumberFormat, decayed, rounding_shift_right
+from snn_deploy.numerics import Comparator, DecayRule, decayed, rounding_shift_right
 from snn_deploy.packets import Recording
 from snn_deploy.quantization import Range, prove_ranges
 from snn_deploy.quantization.ranges import out_of_range, population_range
@@ -36,46 +34,21 @@ from snn_deploy.sim.event import EventEngine, SynapseTable
 from snn_deploy.sim.plan import Timing
 from snn_deploy.synapses import Conv2d, Dense, SumPool, Synapses, as_map, pooled_shape
 from tests.helpers.brute_force import stages_of
-from tests.helpers.graphs import FOREIGN, SMALL, Case, integer_cases, narrow_formats
+from tests.helpers.graphs import (
+    FOREIGN,
+    GENERIC,
+    LOIHI2,
+    SMALL,
+    Case,
+    integer_cases,
+    integers,
+    lif,
+    narrow_formats,
+    one_layer,
+)
 from tests.helpers.refusals import refused
 
 Array = NDArray[Any]
-
-LOIHI2 = target("loihi2").require_format()
-GENERIC = target("generic").require_format()
-
-
-def integers(value: ArrayLike) -> NDArray[np.int64]:
-    return np.asarray(value, np.int64)
-
-
-def lif(decay: int = 0, threshold: ArrayLike = 10, bias: ArrayLike = 0, **options: Any) -> LIF:
-    return LIF(decay=integers(decay), threshold=integers(threshold), bias=integers(bias), **options)
-
-
-def one_layer(
-    synapses: Synapses | ArrayLike,
-    neurons: LIF | Integrator | None = None,
-    *,
-    spec: InputSpec | None = None,
-    timesteps: int | None = 1,
-    form: NumberFormat = GENERIC,
-    **projection: Any,
-) -> Graph:
-    """An integer graph: an input, synapses, and neurons "p"."""
-    if not isinstance(synapses, Dense | Conv2d):
-        synapses = Dense(integers(synapses))
-    if spec is None:
-        spec = InputSpec(name="in", kind="spikes", shape=synapses.weight.shape[1:2])
-    shape = synapses.target_shape(pooled_shape(spec.shape, projection.get("pool")))
-    return Graph(
-        inputs=(spec,),
-        populations=(Population(name="p", shape=shape, neurons=neurons or lif(), scale=1.0),),
-        projections=(Projection(source=spec.name, target="p", synapses=synapses, **projection),),
-        outputs=("p",),
-        timesteps=timesteps,
-        number_format=form,
-    )
 
 
 def proved(graph: Graph) -> Range:

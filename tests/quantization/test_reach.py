@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from snn_deploy.graph import (
     LIF,
@@ -23,7 +23,6 @@ from snn_deploy.graph import (
     InputSpec,
     Integrator,
     Population,
-    Projection,
     ResetSubtract,
 )
 from snn_deploy.numerics import NumberFormat, OverflowRule
@@ -41,7 +40,7 @@ from snn_deploy.quantization.reach import (
     worst_input,
 )
 from snn_deploy.sim import simulate
-from snn_deploy.synapses import Conv2d, Dense, SumPool, pooled_shape
+from snn_deploy.synapses import Conv2d, SumPool
 from tests.helpers.brute_force import Simulation, neurons_of
 from tests.helpers.graphs import (
     GENERIC,
@@ -49,7 +48,10 @@ from tests.helpers.graphs import (
     SMALL,
     Case,
     integer_cases,
+    integers,
+    lif,
     narrow_formats,
+    one_layer,
 )
 from tests.helpers.random_graphs import chain, network
 from tests.helpers.refusals import refused
@@ -190,39 +192,6 @@ def test_a_chosen_neuron_gets_as_far_as_it_can(side: Side) -> None:
 
 
 # By hand.
-
-
-def integers(value: ArrayLike) -> NDArray[np.int64]:
-    return np.asarray(value, np.int64)
-
-
-def lif(decay: int = 0, threshold: ArrayLike = 10, bias: ArrayLike = 0, **options: Any) -> LIF:
-    return LIF(decay=integers(decay), threshold=integers(threshold), bias=integers(bias), **options)
-
-
-def one_layer(
-    synapses: Dense | Conv2d | ArrayLike,
-    neurons: LIF | Integrator,
-    *,
-    spec: InputSpec | None = None,
-    timesteps: int | None = 1,
-    form: NumberFormat = GENERIC,
-    **projection: Any,
-) -> Graph:
-    """An integer graph: an input, synapses, and neurons "p"."""
-    if not isinstance(synapses, Dense | Conv2d):
-        synapses = Dense(integers(synapses))
-    if spec is None:
-        spec = InputSpec(name="in", kind="spikes", shape=synapses.weight.shape[1:2])
-    shape = synapses.target_shape(pooled_shape(spec.shape, projection.get("pool")))
-    return Graph(
-        inputs=(spec,),
-        populations=(Population(name="p", shape=shape, neurons=neurons, scale=1.0),),
-        projections=(Projection(source=spec.name, target="p", synapses=synapses, **projection),),
-        outputs=("p",),
-        timesteps=timesteps,
-        number_format=form,
-    )
 
 
 def test_a_membrane_that_only_grows_by_64_does_not_wait_at_99() -> None:

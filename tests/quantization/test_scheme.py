@@ -27,10 +27,11 @@ from snn_deploy.graph import (
 )
 from snn_deploy.hardware import Target, target
 from snn_deploy.nn.architecture import Architecture
+from snn_deploy.numerics import firing_level
 from snn_deploy.packets import Recording
 from snn_deploy.quantization import prove_ranges, quantize
 from snn_deploy.quantization.moments import Moments, current_error
-from snn_deploy.quantization.scales import Quantized, at_scale, firing_level, float_weights, misfit
+from snn_deploy.quantization.scales import Quantized, at_scale, float_weights, misfit
 from snn_deploy.quantization.scheme import Scheme, weight_bits, weight_grid
 from snn_deploy.sim import simulate
 from snn_deploy.synapses import Conv2d, Dense

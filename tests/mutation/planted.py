@@ -139,7 +139,7 @@ FAULTS = (
     Fault("diff: a flip is forgotten after its step", DIVERGENCE, "np.logical_or.accumulate(found, axis=1)", "found"),
     Fault("diff: flips take the shortest delay", DIVERGENCE, "for delay in np.unique(delays):", "for delay in np.unique(delays)[:1]:"),
     Fault("diff: spikes arrive early", LEDGER, "late[:, delay:] = sums[:, : max(steps - delay, 0)]", "late[:, : steps - delay] = sums[:, delay:]"),
-    Fault("diff: > fires at the threshold", LEDGER, '+ (form.comparator == ">")', "+ 0"),
+    Fault("diff: > fires at the threshold", LEDGER, "firing_level(form, threshold.astype(np.int64))", "threshold.astype(np.int64) << form.threshold_shift"),
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import Graph
@@ -26,10 +26,18 @@ class ReadOptions:
     ----------
     input_bits : 0: the input is spikes; else it is integers of up to so many bits per timestep.
     input_shape : (C, H, W) or (N,) of the input.
+    input_kind : ``spikes``, or values: ``constant`` over time or ``graded``, one per timestep.
+    dt : length of a timestep in the file's unit of time.
+    dialect : whose reading of the file is meant, a name that the exporter knows.
+    reset : what a spike does to the membrane: ``zero`` or ``subtract``.
     """
 
     input_bits: int = 0
     input_shape: Shape | None = None
+    input_kind: Literal["spikes", "constant", "graded"] | None = None
+    dt: float | None = None
+    dialect: str | None = None
+    reset: Literal["zero", "subtract"] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

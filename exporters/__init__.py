@@ -27,6 +27,9 @@ class ReadOptions:
     input_bits : 0: the input is spikes; else it is integers of up to so many bits per timestep.
     input_shape : (C, H, W) or (N,) of the input.
     input_kind : ``spikes``, or values: ``constant`` over time or ``graded``, one per timestep.
+    input_range : smallest and largest value that may arrive; default: anything, which can be
+        simulated but not quantized.
+    readout : of outputs that are no spikes.
     dt : length of a timestep in the file's unit of time.
     dialect : whose reading of the file is meant, a name that the exporter knows.
     reset : what a spike does to the membrane: ``zero`` or ``subtract``.
@@ -35,6 +38,8 @@ class ReadOptions:
     input_bits: int = 0
     input_shape: Shape | None = None
     input_kind: Literal["spikes", "constant", "graded"] | None = None
+    input_range: tuple[float, float] | None = None
+    readout: Literal["sum", "mean", "last", "max"] | None = None
     dt: float | None = None
     dialect: str | None = None
     reset: Literal["zero", "subtract"] | None = None

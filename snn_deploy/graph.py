@@ -39,7 +39,8 @@ class InputSpec:
     kind : ``spikes`` (0 or 1 per timestep), ``constant`` (one value for all timesteps, the current
         of a still image) or ``graded`` (one value per timestep).
     shape : (C, H, W) or (N,).
-    low, high : range of the raw values that may arrive; the range proof relies on it.
+    low, high : range of the raw values that may arrive; the range proof relies on it. Spikes with
+        ``low`` 1 come at every timestep (a bias neuron): no recording holds them.
     mean, std : per channel or one for all: the host feeds (raw - mean) / std. Shape (1,) or (C,).
     scale : integer graphs only: the value of one step of the quantized input, None in float graphs.
     """
@@ -52,6 +53,11 @@ class InputSpec:
     mean: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
     std: NDArray[np.float64] = field(default_factory=lambda: np.ones(1))
     scale: float | None = None
+
+    @property
+    def always_fires(self) -> bool:
+        """Whether every neuron spikes at every timestep."""
+        return self.kind == "spikes" and self.low == 1
 
     def _per_channel(self, value: NDArray[np.float64]) -> NDArray[np.float64]:
         return value.reshape(-1, *([1] * (len(self.shape) - 1)))
@@ -75,7 +81,7 @@ class InputSpec:
     def encoded_range(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Smallest and largest encoded value of every input neuron, shape ``shape``, float64."""
         if self.kind == "spikes":
-            return np.zeros(self.shape), np.ones(self.shape)
+            return np.full(self.shape, float(self.always_fires)), np.ones(self.shape)
         bounds = (self.encode(np.full(self.shape, v)) for v in (self.low, self.high))
         low, high = (np.asarray(b, np.float64) for b in bounds)
         return low, high

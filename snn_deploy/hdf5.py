@@ -32,8 +32,8 @@ def read_hdf5(path: Path, group: str) -> dict[str, Content]:
     Returns
     -------
     dict
-        Path, beginning with the group's name, to a number array in native byte order, a text, or
-        None for data of another type and for groups without members.
+        Path, beginning with the group's name, to a number array in native byte order, a text, an
+        object array of texts, or None for data of another type and for groups without members.
 
     Raises
     ------
@@ -69,6 +69,11 @@ def read_hdf5(path: Path, group: str) -> dict[str, Content]:
     for entry in answer["found"]:
         if "text" in entry:
             found[entry["name"]] = entry["text"]
+            continue
+        if "texts" in entry:
+            texts = np.empty(len(entry["texts"]), object)
+            texts[:] = entry["texts"]
+            found[entry["name"]] = texts.reshape(entry["shape"])
             continue
         dtype, shape = np.dtype(entry["dtype"]), tuple(entry["shape"])
         count = int(np.prod(shape))

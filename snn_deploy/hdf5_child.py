@@ -90,8 +90,11 @@ def walk(
     return found, total
 
 
-def content(item: h5py.Dataset) -> Any:
-    """A number array, a text, or None for what is neither."""
+def content(item: h5py.Dataset, size: int) -> Any:
+    """A number array, a text, a list of the texts of an array, or None for what is neither.
+
+    ``size`` is the file's: it holds no more characters than bytes.
+    """
     if item.dtype.kind in "biuf" and item.dtype.itemsize <= 8 and item.shape is not None:
         value = np.asarray(item[()])
         return value.astype(value.dtype.newbyteorder("="), copy=False)
@@ -100,6 +103,14 @@ def content(item: h5py.Dataset) -> Any:
         text = value.decode("utf-8") if isinstance(value, bytes) else value
         if isinstance(text, str):
             return text
+    elif item.dtype.kind in "SO" and item.size is not None and item.size <= MAX_OBJECTS:
+        texts, length = [], 0
+        for value in np.asarray(item[()]).reshape(-1):
+            texts.append(value.decode("utf-8") if isinstance(value, bytes) else value)
+            length += len(texts[-1]) if isinstance(texts[-1], str) else size + 1
+            if length > size:
+                return None
+        return texts
     return None
 
 
@@ -118,12 +129,14 @@ def main(path: str, group: str, limit: int, seconds: int) -> None:
             # A chunk may unpack to more than the file says: what was claimed is all there is.
             resource.setrlimit(resource.RLIMIT_AS, (BASE_MEMORY + COPIES * total, most))
             for name, item in sorted(found.items()):
-                value = None if item is None else content(item)
+                value = None if item is None else content(item, size)
                 if isinstance(value, np.ndarray):
                     arrays.append(np.ascontiguousarray(value))
                     described.append(
                         {"name": name, "dtype": value.dtype.str, "shape": list(value.shape)}
                     )
+                elif isinstance(value, list):
+                    described.append({"name": name, "texts": value, "shape": list(item.shape)})
                 else:
                     described.append({"name": name, "text": value})
         answer: dict[str, Any] = {"found": described}

@@ -67,7 +67,7 @@ class Layer:
         value = self.data.get(name)
         if name not in self.data:
             return None
-        if not isinstance(value, np.ndarray):
+        if not isinstance(value, np.ndarray) or value.dtype == object:
             raise self.refuse(f"`{name}` holds no numbers", code="SD401")
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise self.refuse(f"`{name}` holds NaN or infinity", code="SD403")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from snn_deploy.exporters import Opened, ReadOptions, Written
 from snn_deploy.exporters.nir import own
+from snn_deploy.exporters.nir.file import read_file
+from snn_deploy.exporters.nir.foreign import open_foreign
 
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import Graph
@@ -30,11 +32,17 @@ class NirExporter:
         own.write(graph, path)
 
     def open(self, path: Path, options: ReadOptions) -> Opened:
-        """Read the integer graph; a ``.nir`` file of ours leaves nothing unsaid."""
+        """Read a file: as it says itself if it is ours, else in the dialect asked for.
+
+        With a dialect, the tensors of a file of ours are read too, as another program reads them.
+        """
+        file = read_file(path)
+        if own.KEY not in file.metadata or options.dialect is not None:
+            return open_foreign(file, options)
         if options != ReadOptions():
             raise SnnDeployError(
-                "SD104", "the file says itself what its input is", where=str(path),
-                fix="leave out the options for the input",
+                "SD104", "the file says itself how it is read", where=str(path),
+                fix="leave out the options for reading, or give --dialect to read its tensors",
             )  # fmt: skip
         return Opened(self.read(path))
 

@@ -51,16 +51,17 @@ def with_sample_axis(graph: Graph, recording: Recording) -> Recording:
     """
     spikes, values = dict(recording.spikes), dict(recording.values)
     samples = set()
-    for spec in graph.inputs:
+    fed = [spec for spec in graph.inputs if not spec.always_fires]
+    for spec in fed:
         held = spikes if spec.kind == "spikes" else values
-        if len(graph.inputs) == 1:
+        if len(fed) == 1:
             if spec.kind == "graded" and not values:  # called spikes where they carry payloads
                 held, values, spikes = spikes, spikes, {}
             if "" in held:
                 held[spec.name] = held.pop("")
         if spec.name not in held:
             wanted = "spikes" if spec.kind == "spikes" else "values"
-            key = wanted if len(graph.inputs) == 1 else f"{spec.name}.{wanted}"
+            key = wanted if len(fed) == 1 else f"{spec.name}.{wanted}"
             raise SnnDeployError(
                 "SD103",
                 f"the network wants `{key}`, the recording has "
@@ -71,7 +72,7 @@ def with_sample_axis(graph: Graph, recording: Recording) -> Recording:
         samples.add(len(held[spec.name]))
     if len(samples) != 1:
         raise SnnDeployError("SD103", f"inputs have different numbers of samples: {samples}")
-    names = {i.name for i in graph.inputs}
+    names = {spec.name for spec in fed}
     return Recording(
         spikes={k: v for k, v in spikes.items() if k in names},
         values={k: v for k, v in values.items() if k in names},
@@ -132,7 +133,7 @@ def steps_of(graph: Graph, recording: Recording, steps: int | None) -> int:
     lengths = {
         len((recording.spikes if s.kind == "spikes" else recording.values)[s.name][0])
         for s in graph.inputs
-        if s.kind != "constant"
+        if s.kind != "constant" and not s.always_fires
     }
     if len(lengths) != 1:
         raise SnnDeployError(
@@ -159,8 +160,11 @@ def plan(
     reset_offset: int | None = None,
 ) -> Plan:
     """Encode one batch of a recording that :func:`with_sample_axis` has checked."""
-    inputs = {}
+    inputs: dict[str, NDArray[Any]] = {}
     for spec in graph.inputs:
+        if spec.always_fires:
+            inputs[spec.name] = np.ones((recording.samples, steps, *spec.shape), np.uint8)
+            continue
         if spec.kind == "constant":
             inputs[spec.name] = spec.encode(recording.values[spec.name])[:, None]
             continue
@@ -178,12 +182,14 @@ def plan_stream(graph: Graph, recording: Recording, *, steps: int, trace: bool) 
     the latency.
     """
     timed = pipelined(graph)
-    inputs = {}
-    length = 0
+    inputs: dict[str, NDArray[Any]] = {}
+    length = recording.samples * steps + timed.latency
     for spec in graph.inputs:
+        if spec.always_fires:
+            inputs[spec.name] = np.ones((1, length, *spec.shape), np.uint8)
+            continue
         held = recording.spikes if spec.kind == "spikes" else recording.values
         encoded = spec.encode(held[spec.name])
-        length = len(encoded) * steps + timed.latency
         if spec.kind != "constant":
             encoded = _lengthened(encoded[:, :steps], steps).reshape(-1, *spec.shape)
             encoded = _lengthened(encoded[None], length)[0]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from snn_deploy.diffing import diff
     from snn_deploy.energy_model import energy
     from snn_deploy.errors import SnnDeployError
+    from snn_deploy.exporters import ReadOptions
     from snn_deploy.freezing import freeze
     from snn_deploy.inspection import inspect
     from snn_deploy.nn.checkpoint import load, save
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from snn_deploy.sim import simulate
 
 __all__ = [
+    "ReadOptions",
     "Recording",
     "SnnDeployError",
     "diff",
@@ -42,6 +44,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "ReadOptions": "exporters",
     "Recording": "packets",
     "SnnDeployError": "errors",
     "diff": "diffing",

@@ -42,7 +42,7 @@ from snn_deploy.quantization import Range, Scheme, prove_ranges, quantization_re
 from snn_deploy.quantization.certificate import certificate
 from snn_deploy.sim import EngineName, simulate, simulate_stream
 from snn_deploy.sim.timing import pipelined, repeatable
-from snn_deploy.synapses import Dense, Shape
+from snn_deploy.synapses import Dense
 
 if TYPE_CHECKING:
     from snn_deploy.nn.recipe import Recipe
@@ -99,13 +99,17 @@ def export(
     correction: bool = False,
     finetune: str | os.PathLike[str] | None = None,
     factory: str | None = None,
+    reading: ReadOptions | None = None,
     progress: Step | None = None,
 ) -> Export:
     """Freeze, quantize and write a trained network for a target, and prove what was written.
 
+    A network file of others is a float network already; it is quantized as it is.
+
     Parameters
     ----------
-    model : checkpoint written by :func:`snn_deploy.save`; with a factory, a bare state_dict.
+    model : checkpoint written by :func:`snn_deploy.save`; with a factory, a bare state_dict; or a
+        file of a float network, such as another's ``.nir``.
     to : target with a number format, by name or as a target.
     output : folder; made if need be. Files of an earlier export in it are replaced.
     formats : exporters to use; default: the target's. ``model.nir`` is always written.
@@ -116,6 +120,7 @@ def export(
         the recipe's data; see :func:`snn_deploy.quantization.finetune.finetune`.
     factory : ``package.module:function`` that makes the module of a state_dict; see
         :mod:`snn_deploy.freezing.factory`.
+    reading : what a network file leaves unsaid.
     progress : called with the name of each step.
 
     Raises
@@ -124,8 +129,6 @@ def export(
         SD1xx for arguments, SD2xx where the target cannot run the network, SD4xx where something
         that must be equal is not. Nothing is left half-written.
     """
-    from snn_deploy.freezing import freeze, prove_freeze
-    from snn_deploy.freezing.factory import open_network
 
     def step(name: str) -> None:
         if progress is not None:
@@ -142,23 +145,32 @@ def export(
     wanted = dict.fromkeys(["nir", *(chip.formats if formats is None else formats)])
     exporters = {name: exporter(name) for name in wanted}
     output = Path(output)
-    step("read the checkpoint")
-    checkpoint = open_network(model, factory)
-    step("freeze")
-    frozen = freeze(checkpoint.model, **checkpoint.options)
+    if Path(model).suffix == ".pt":
+        if reading is not None:
+            raise SnnDeployError(
+                "SD104", "a checkpoint leaves nothing unsaid", where=str(model),
+                fix="leave out the options for reading another's file",
+            )  # fmt: skip
+        source: _Source = _Checkpoint(model, factory, step)
+    else:
+        if factory is not None or recipe is not None:
+            raise SnnDeployError(
+                "SD104", "a network file is no module that could be trained", where=str(model),
+                fix="give a checkpoint, or leave out the options for training and modules",
+            )  # fmt: skip
+        source = _NetworkFile(model, reading, step)
+    frozen = source.graph
     step(f"quantize for {chip.id}")
     if recipe is None:
         graph, tuned = quantize(frozen, chip, **asdict(scheme), calibration=seen), None
     else:
-        tuned = _tuned(checkpoint.model, chip, recipe, scheme, step)
+        tuned = _tuned(source.model, chip, recipe, scheme, step)
         graph, frozen = tuned.graph, tuned.float_graph
-    example = checkpoint.example
-    source = "the checkpoint's example"
+    example = source.example
+    origin = "the checkpoint's example"
     if example is None:
-        example, source = _synthetic(graph), "synthetic, seed 0"
-    step("freeze proof")
-    proof = prove_freeze(checkpoint.model, example, **checkpoint.options)
-    proof.require(str(model))
+        example, origin = _synthetic(graph), "synthetic, seed 0"
+    proof = source.prove(example)
     stage = _stage(output)
     try:
         written = {}
@@ -168,8 +180,7 @@ def export(
         trace = simulate(graph, example, engine="reference", trace=True)
         write_npz(stage / RECORDED, _recorded(example, trace.spikes, trace.output))
         configuration = _configuration(graph, written, scheme, calibration, seen)
-        if factory is not None:
-            configuration["factory"] = factory
+        configuration |= source.configuration
         if recipe is not None and tuned is not None:
             configuration["finetune"] = {
                 "recipe": recipe.digest(), **asdict(recipe.finetune),
@@ -178,7 +189,7 @@ def export(
                 "held_out_score": tuned.scores[tuned.best_epoch],
             }  # fmt: skip
         manifest = _manifest(
-            chip, graph, written, configuration, Path(model), stage, asdict(proof), source, example
+            chip, graph, written, configuration, Path(model), stage, proof, origin, example
         )
         step("compare with the float network")
         found = quantization_report(frozen, graph, example)
@@ -195,6 +206,64 @@ def export(
     finally:
         shutil.rmtree(stage, ignore_errors=True)
     return Export(output, files, graph, manifest)
+
+
+class _Checkpoint:
+    """A trained module, which is frozen."""
+
+    def __init__(self, model: str | os.PathLike[str], factory: str | None, step: Step) -> None:
+        from snn_deploy.freezing import freeze
+        from snn_deploy.freezing.factory import open_network
+
+        self._where, self._step = str(model), step
+        step("read the checkpoint")
+        self._network = open_network(model, factory)
+        self.model: Any = self._network.model
+        self.example = self._network.example
+        self.configuration: dict[str, Any] = {} if factory is None else {"factory": factory}
+        step("freeze")
+        self.graph = freeze(self.model, **self._network.options)
+
+    def prove(self, example: Recording) -> dict[str, Any] | None:
+        """The freeze proof."""
+        from snn_deploy.freezing import prove_freeze
+
+        self._step("freeze proof")
+        proof = prove_freeze(self.model, example, **self._network.options)
+        proof.require(self._where)
+        figures = asdict(proof)
+        del figures["decisions"]
+        return figures
+
+
+class _NetworkFile:
+    """A float network in a file."""
+
+    def __init__(
+        self, path: str | os.PathLike[str], reading: ReadOptions | None, step: Step
+    ) -> None:
+        step("read the network")
+        opened = open_artefact(path, reading)
+        if opened.graph.number_format is not None:
+            raise SnnDeployError(
+                "SD104", "the network is quantized already", where=str(path),
+                why="only what was trained is exported, so that all rounding is known",
+                fix="export the checkpoint or the float network that it was made of",
+            )  # fmt: skip
+        for note in opened.notes:
+            step(f"note: {note}")
+        self.model: Any = None
+        self.graph = opened.graph
+        self.example: Recording | None = None
+        said = {} if reading is None else asdict(reading)
+        self.configuration = {"reading": {**said, "notes": list(opened.notes)}}
+
+    def prove(self, example: Recording) -> dict[str, Any] | None:
+        """Nothing was frozen."""
+        return None
+
+
+_Source = _Checkpoint | _NetworkFile
 
 
 def _tuning_recipe(
@@ -237,10 +306,14 @@ def _tuned(model: Any, chip: Target, recipe: Recipe, scheme: Scheme, step: Step)
 
 def _synthetic(graph: Graph) -> Recording:
     """A made-up input inside the declared range, for checkpoints without an example."""
-    (spec,) = graph.inputs
+    fed = [spec for spec in graph.inputs if not spec.always_fires]
     random = np.random.default_rng(0)
-    found = made_up(spec, graph.timesteps or 16, _SYNTHETIC_SAMPLES, _SYNTHETIC_RATE, random)
-    return Recording(spikes={"": found}) if spec.kind == "spikes" else Recording(values={"": found})
+    spikes, values = {}, {}
+    for spec in fed:
+        found = made_up(spec, graph.timesteps or 16, _SYNTHETIC_SAMPLES, _SYNTHETIC_RATE, random)
+        name = "" if len(fed) == 1 else spec.name
+        (spikes if spec.kind == "spikes" else values)[name] = found
+    return Recording(spikes=spikes, values=values)
 
 
 def _recorded(
@@ -261,12 +334,11 @@ def _manifest(
     configuration: dict[str, Any],
     model: Path,
     stage: Path,
-    proof: dict[str, Any],
+    proof: dict[str, Any] | None,
     source: str,
     example: Recording,
 ) -> dict[str, Any]:
     ranges = prove_ranges(graph)
-    del proof["decisions"]
     return {
         "schema": SCHEMA,
         "target": chip.id,
@@ -407,16 +479,13 @@ def _verify_in_fresh_process(stage: Path) -> None:
         )
 
 
-def open_artefact(
-    path: str | os.PathLike[str], *, input_bits: int = 0, input_shape: Shape | None = None
-) -> Artefact:
+def open_artefact(path: str | os.PathLike[str], reading: ReadOptions | None = None) -> Artefact:
     """Open an exported folder (hashes checked) or a single file, ours or another's.
 
     Parameters
     ----------
-    path : folder, ``.nir`` or ``.net``.
-    input_bits, input_shape : what a file may leave unsaid; see
-        :class:`snn_deploy.exporters.ReadOptions`.
+    path : folder or file of a network.
+    reading : what a file leaves unsaid.
 
     Raises
     ------
@@ -428,7 +497,7 @@ def open_artefact(
         raise SnnDeployError(
             "SD101", "no such file or folder", where=str(path), fix="snn-deploy export first"
         )
-    options = ReadOptions(input_bits=input_bits, input_shape=input_shape)
+    options = reading or ReadOptions()
     if not path.is_dir():
         opened = exporter_of(path).open(path, options)
         return Artefact(path, opened.graph, None, opened.notes, opened.target)
@@ -490,10 +559,12 @@ class Replay:
 def recorded_input(artefact: Artefact) -> Recording:
     """The input that is bundled with an exported folder."""
     arrays = read_npz(artefact.path / RECORDED)
-    return Recording(
-        spikes={"": arrays["spikes"]} if "spikes" in arrays else {},
-        values={"": arrays["values"]} if "values" in arrays else {},
-    )
+    held: dict[str, dict[str, NDArray[Any]]] = {"spikes": {}, "values": {}}
+    for key, array in arrays.items():
+        name, _, kind = key.rpartition(".")
+        if kind in held:
+            held[kind][name] = array
+    return Recording(**held)
 
 
 def replay_recorded(artefact: Artefact) -> Replay:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from snn_deploy.artefacts import open_artefact
 from snn_deploy.errors import SnnDeployError
+from snn_deploy.exporters import ReadOptions
 from snn_deploy.graph import LIF, Graph
 from snn_deploy.packets import Recording, read_recording
 from snn_deploy.quantization import quantize
@@ -20,7 +21,6 @@ from snn_deploy.sim import reference
 from snn_deploy.sim.divergence import Comparison, Run
 from snn_deploy.sim.findings import Difference, PopulationDivergence
 from snn_deploy.sim.plan import plan, steps_of, with_sample_axis
-from snn_deploy.synapses import Shape
 
 if TYPE_CHECKING:
     from snn_deploy.freezing.module_run import ModuleRunner
@@ -93,8 +93,7 @@ def diff(
     recording: str | os.PathLike[str] | Recording,
     *,
     steps: int | None = None,
-    input_bits: int = 0,
-    input_shape: Shape | None = None,
+    reading: ReadOptions | None = None,
     batch: int | None = None,
     progress: Progress | None = None,
 ) -> Divergence:
@@ -108,8 +107,7 @@ def diff(
         folder or a network file; or a module or graph itself.
     recording : inputs that fit both, or their file.
     steps : timesteps to run; default: the graphs', else the recording's. A module runs all.
-    input_bits, input_shape : what a file may leave unsaid; see
-        :class:`snn_deploy.exporters.ReadOptions`.
+    reading : what a file leaves unsaid.
     batch : samples at a time; default: as many as fit a modest amount of memory.
     progress : called with (what, samples done, samples in all).
 
@@ -124,7 +122,7 @@ def diff(
         SD108 where the two have not the same populations or timesteps; SD1xx, SD2xx and SD4xx where
         a stage cannot be opened or the recording does not fit it.
     """
-    one, other = (_open(what, input_bits, input_shape) for what in (a, b))
+    one, other = (_open(what, reading) for what in (a, b))
     other = _named_alike(one, other)
     _require_comparable(one, other)
     if not isinstance(recording, Recording):
@@ -199,7 +197,7 @@ def _decisions(run: Run, output: str) -> NDArray[np.int64]:
     return np.asarray(values.reshape(len(values), -1).argmax(axis=1), np.int64)
 
 
-def _open(what: Network, input_bits: int, input_shape: Shape | None) -> _Stage:
+def _open(what: Network, reading: ReadOptions | None) -> _Stage:
     if isinstance(what, Graph):
         return _Stage("graph", what)
     if not isinstance(what, str | os.PathLike):
@@ -218,7 +216,7 @@ def _open(what: Network, input_bits: int, input_shape: Shape | None) -> _Stage:
                 "SD104", f"only a checkpoint has stages such as @{stage}", where=str(path),
                 fix="name the folder or file alone",
             )  # fmt: skip
-        artefact = open_artefact(path, input_bits=input_bits, input_shape=input_shape)
+        artefact = open_artefact(path, None if path.is_dir() else reading)
         return _Stage(label, artefact.graph, notes=artefact.notes)
     from snn_deploy.freezing import freeze
     from snn_deploy.freezing.module_run import ModuleRunner

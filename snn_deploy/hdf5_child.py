@@ -90,20 +90,28 @@ def walk(
     return found, total
 
 
+def numbers(item: h5py.Dataset) -> np.ndarray | None:
+    """A number array in native byte order, None for what is none."""
+    if item.dtype.kind not in "biuf" or item.dtype.itemsize > 8 or item.shape is None:
+        return None
+    value = np.asarray(item[()])
+    return value.astype(value.dtype.newbyteorder("="), copy=False)
+
+
 def content(item: h5py.Dataset, size: int) -> Any:
     """A number array, a text, a list of the texts of an array, or None for what is neither.
 
     ``size`` is the file's: it holds no more characters than bytes.
     """
-    if item.dtype.kind in "biuf" and item.dtype.itemsize <= 8 and item.shape is not None:
-        value = np.asarray(item[()])
-        return value.astype(value.dtype.newbyteorder("="), copy=False)
-    if item.dtype.kind in "SO" and item.size == 1:
+    array = numbers(item)
+    if array is not None or item.dtype.kind not in "SO":
+        return array
+    if item.size == 1:
         value = np.asarray(item[()]).reshape(-1)[0]
         text = value.decode("utf-8") if isinstance(value, bytes) else value
         if isinstance(text, str):
             return text
-    elif item.dtype.kind in "SO" and item.size is not None and item.size <= MAX_OBJECTS:
+    elif item.size is not None and item.size <= MAX_OBJECTS:
         texts, length = [], 0
         for value in np.asarray(item[()]).reshape(-1):
             texts.append(value.decode("utf-8") if isinstance(value, bytes) else value)
@@ -136,7 +144,8 @@ def main(path: str, group: str, limit: int, seconds: int) -> None:
                         {"name": name, "dtype": value.dtype.str, "shape": list(value.shape)}
                     )
                 elif isinstance(value, list):
-                    described.append({"name": name, "texts": value, "shape": list(item.shape)})
+                    shape = [] if item is None else list(item.shape)
+                    described.append({"name": name, "texts": value, "shape": shape})
                 else:
                     described.append({"name": name, "text": value})
         answer: dict[str, Any] = {"found": described}

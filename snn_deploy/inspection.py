@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from snn_deploy.artefacts import open_artefact
 from snn_deploy.errors import SnnDeployError
+from snn_deploy.exporters import ReadOptions
 from snn_deploy.graph import LIF, Graph, Population, Projection, ResetSubtract
 from snn_deploy.hardware import Target, target
 from snn_deploy.mapping import Finding, design_rules
 from snn_deploy.sim.timing import pipelined
 from snn_deploy.synapses import Dense, Shape
 
-Span = tuple[int, int]
+Span = tuple[int, int] | tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class InputSummary:
 
 @dataclass(frozen=True, slots=True)
 class PopulationSummary:
-    """One population; parameters as (smallest, largest), in the integers of the target.
+    """One population; parameters as (smallest, largest), integers where the network is integer.
 
     ``stage``: timesteps it runs behind the zero-delay network on a pipelined chip, None where the
     network cannot be pipelined.
@@ -78,14 +80,13 @@ def inspect(
     path: str | os.PathLike[str],
     *,
     to: Target | str | None = None,
-    input_bits: int = 0,
-    input_shape: Shape | None = None,
+    reading: ReadOptions | None = None,
 ) -> Inspection:
     """Sum up an exported folder, a ``.nir`` or a ``.net`` file.
 
     Parameters
     ----------
-    path, input_bits, input_shape : as :func:`snn_deploy.artefacts.open_artefact`, with its errors.
+    path, reading : as :func:`snn_deploy.artefacts.open_artefact`, with its errors.
     to : chip whose design rules are checked; default: the one that the network is for.
 
     Raises
@@ -93,7 +94,7 @@ def inspect(
     SnnDeployError
         SD105 or SD201 for a chip that is unknown or has no number format, besides.
     """
-    artefact = open_artefact(path, input_bits=input_bits, input_shape=input_shape)
+    artefact = open_artefact(path, reading)
     graph = artefact.graph
     chip = artefact.target if to is None else to
     if isinstance(chip, str):
@@ -115,8 +116,9 @@ def inspect(
     )
 
 
-def _span(values: NDArray[np.integer] | int) -> Span:
-    return int(np.min(values)), int(np.max(values))
+def _span(values: NDArray[Any] | int) -> Span:
+    ends = np.min(values).item(), np.max(values).item()
+    return ends[0], ends[1]
 
 
 def _population(population: Population, stage: int | None) -> PopulationSummary:

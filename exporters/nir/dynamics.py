@@ -5,10 +5,10 @@ nor what a spike does to the membrane; every writer has answers of its own (rele
 
 - ``euler``: ``v += dt/tau*(v_leak - v + r*x)`` from 0 on, spike at ``v > v_threshold``, then
   ``v = v_reset``; a synaptic current first, ``i += dt/tau_syn*(w_in*x - i)``.
-- ``snntorch`` [1.0]: the same with dt = 1e-4. A reset may have been by subtraction, one step later:
+- ``snntorch`` [1.0]: the same with dt = 1e-4. A reset may have been by subtraction, a step later:
   the file does not say.
-- ``norse`` [1.1]: from v_leak on; ``i += x`` as it is, ``r`` and ``v_reset`` have no effect, and the
-  time constants in the file are dt times too small (norse#411).
+- ``norse`` [1.1]: from v_leak on; ``i += x`` as it is, ``r`` and ``v_reset`` have no effect, and
+  the time constants in the file are dt times too small (norse#411).
 - ``spikingjelly`` [2.0]: from v_reset on, and a spike at ``v >= v_threshold``.
 - ``sinabs`` [3.1]: ``v = a*v + x`` with ``a = exp(-1/tau)``, tau in timesteps; as many spikes as
   thresholds in v, each subtracts one (or, with reset ``zero``, one at v >= threshold: MembraneReset
@@ -48,8 +48,8 @@ class Dynamics:
     """One step of neurons, counted from where their membrane starts.
 
     ``i = current_decay*i + gain*x`` (None: ``i = gain*x``), ``v = decay*v + i + drift``; a spike
-    where v reaches ``threshold`` (``strict``: exceeds; None: never); then ``v = reset_to``, or less ``subtracted``. Each
-    array has one value, or one per neuron in the node's own shape.
+    where v reaches ``threshold`` (``strict``: exceeds; None: never); then ``v = reset_to``, or less
+    ``subtracted``. Each array has one value, or one per neuron in the node's own shape.
     """
 
     decay: Floats
@@ -67,7 +67,8 @@ class Dynamics:
 class Dialect:
     """How a file is read.
 
-    ``dt`` in the file's unit of time; ``reset``: ``zero`` is to the file's v_reset where there is one.
+    ``dt`` is in the file's unit of time. The reset ``zero`` is to the file's v_reset, if it has one
+    that the writer heeds.
     """
 
     name: str
@@ -115,7 +116,7 @@ def dt_of(name: str, given: float | None) -> float | None:
 
 
 def _ratio(dt: float, tau: Array) -> Array:
-    """dt / tau in the precision of the file, so that its writer's numbers come out again.
+    """Dt / tau in the precision of the file, so that its writer's numbers come out again.
 
     Where writers compute in float32, a decay of 0.5 must not come back as 0.49999998: spikes hang
     on it wherever a membrane meets the threshold exactly.
@@ -124,7 +125,7 @@ def _ratio(dt: float, tau: Array) -> Array:
 
 
 def _of_norse(dt: float, tau: Array) -> Array:
-    """dt / time constant, which Norse multiplies by dt once more: exact until it is rounded."""
+    """Dt / time constant, which Norse multiplies by dt once more: exact until it is rounded."""
     step = np.asarray(dt, tau.dtype).astype(np.float64)
     return np.asarray(step * step / tau.astype(np.float64)).astype(tau.dtype)
 

@@ -183,7 +183,8 @@ class _Reading:
         # where edges to and from a member lead
         entries: dict[str, list[str]] = {}
         exits: dict[str, list[str]] = {}
-        inputs, outputs = [], []
+        inputs: list[str] = []
+        outputs: list[str] = []
         for name, member in members.items():
             full, kind = f"{prefix}{name}", _kind(member, f"{where}: node {name}")
             if kind == "NIRGraph":
@@ -219,9 +220,7 @@ class _Reading:
         if not strangers:
             return edges
         if len(strangers) > 1 or len(alone) != 1:
-            raise SnnDeployError(
-                "SD401", f"an edge to no node: {strangers[0][:60]!r}", where=where
-            )
+            raise SnnDeployError("SD401", f"an edge to no node: {strangers[0][:60]!r}", where=where)
         self.notes.append(
             f"{where}: edges name {strangers[0][:60]!r}, which is no node: taken for {alone[0]!r}, "
             "the only node without edges"

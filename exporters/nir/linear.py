@@ -124,8 +124,7 @@ class LinearMap:
             if same:
                 return replace(self, synapses=replace(mine, weight=mine.weight + theirs.weight))
         first, second = self.dense(), other.dense()
-        assert first.synapses is not None and second.synapses is not None
-        return replace(first, synapses=Dense(first.synapses.weight + second.synapses.weight))
+        return replace(first, synapses=Dense(first.whole.weight + second.whole.weight))
 
 
 def scaled(shape: Shape, factor: Array) -> LinearMap:
@@ -195,23 +194,27 @@ def _synapses(first: LinearMap, second: LinearMap) -> LinearMap:
     """Synapses, then another map."""
     one, two = first.whole, second.whole
     if isinstance(one, Conv2d) and isinstance(two, Conv2d):
-        if second.pool is not None:
-            two = _pool_first(second.pool, one.weight.shape[0], two)
-        if two is not None and (two.padding == (0, 0) or _pointwise(one)):
-            synapses = _convolutions(one, two)
-            return LinearMap(first.source, first.pool, synapses)
+        merged = two
+        if second.pool is not None and two.padding == (0, 0):
+            windows = np.ones((len(one.weight), 1, *second.pool.kernel))
+            pool = Conv2d(windows, stride=second.pool.stride, groups=len(one.weight))
+            merged = _convolutions(pool, two)
+        if merged.padding == (0, 0) or (second.pool is None and _pointwise(one)):
+            return LinearMap(first.source, first.pool, _convolutions(one, merged))
     if isinstance(one, Dense) and isinstance(two, Dense) and second.pool is None:
         return LinearMap(first.source, first.pool, Dense(two.weight @ one.weight))
-    if isinstance(one, Conv2d) and _in_place(one) and isinstance(two, Dense):
-        if second.pool is None:  # factors of channels go into the columns
-            shape = pooled_shape(first.source, first.pool)
-            factor = np.broadcast_to(one.weight.reshape(-1, *[1] * (len(shape) - 1)), shape)
-            return LinearMap(first.source, first.pool, Dense(two.weight * factor.reshape(-1)))
-    if isinstance(one, Dense) and isinstance(two, Conv2d) and _in_place(two):
-        if second.pool is None and len(second.source) == 1:
-            return LinearMap(
-                first.source, first.pool, Dense(two.weight.reshape(-1, 1) * one.weight)
-            )
+    if second.pool is None and isinstance(two, Dense) and _in_place(one):
+        # factors of channels go into the columns
+        shape = pooled_shape(first.source, first.pool)
+        factor = np.broadcast_to(one.weight.reshape(-1, *[1] * (len(shape) - 1)), shape)
+        return LinearMap(first.source, first.pool, Dense(two.weight * factor.reshape(-1)))
+    if (
+        second.pool is None
+        and isinstance(one, Dense)
+        and _in_place(two)
+        and two.groups == len(one.weight)
+    ):
+        return LinearMap(first.source, first.pool, Dense(two.weight.reshape(-1, 1) * one.weight))
     matrix = replace(second, delay=0).dense().whole.weight
     if isinstance(one, Dense):
         return LinearMap(first.source, first.pool, Dense(matrix @ one.weight))
@@ -225,12 +228,6 @@ def _pointwise(synapses: Conv2d) -> bool:
     return synapses.weight.shape[2:] == (1, 1) and (
         (synapses.stride, synapses.padding) == ((1, 1), (0, 0))
     )
-
-
-def _pool_first(pool: SumPool, channels: int, synapses: Conv2d) -> Conv2d | None:
-    """A sum over windows and then a convolution, as one convolution; None if padding forbids."""
-    windows = Conv2d(np.ones((channels, 1, *pool.kernel)), stride=pool.stride, groups=channels)
-    return _convolutions(windows, synapses) if synapses.padding == (0, 0) else None
 
 
 def _convolutions(one: Conv2d, two: Conv2d) -> Conv2d:

@@ -63,7 +63,7 @@ def affine(node: Node, shape: Shape, dt: float | None) -> Affine:
 def size_of_input(node: Node) -> int | None:
     """Number of values that a node takes, where it says so itself."""
     if node.kind in ("Affine", "Linear"):
-        return node.array("weight").shape[-1]
+        return int(node.array("weight").shape[-1])
     if node.kind == "Conv2d" and node.has("input_shape"):
         rows, columns = node.pair("input_shape", 1)
         return int(node.array("weight").shape[1] * node.groups * rows * columns)
@@ -85,9 +85,7 @@ def _bias(node: Node, target: Shape) -> NDArray[np.float64] | None:
 def _dense(node: Node, shape: Shape) -> Affine:
     weight = node.numbers("weight")
     if weight.ndim != 2 or weight.shape[1] != int(np.prod(shape)):
-        raise node.refuse(
-            f"weights of shape {weight.shape} do not fit an input of shape {shape}"
-        )
+        raise node.refuse(f"weights of shape {weight.shape} do not fit an input of shape {shape}")
     return Affine(LinearMap(shape, None, Dense(weight)), _bias(node, (len(weight),)))
 
 
@@ -138,9 +136,7 @@ def _conv2d(node: Node, shape: Shape) -> Affine:
     return _convolution(node, shape, weight, node.pair("stride", 1), node.pair("dilation", 1))
 
 
-def _convolution(
-    node: Node, shape: Shape, weight: Array, stride: Pair, dilation: Pair
-) -> Affine:
+def _convolution(node: Node, shape: Shape, weight: Array, stride: Pair, dilation: Pair) -> Affine:
     said = node.parameters.get("padding")
     if isinstance(said, str) and said not in ("same", "valid"):
         raise node.refuse(f"padding {said[:20]!r}")

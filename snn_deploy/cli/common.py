@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +17,7 @@ import click
 from snn_deploy.reporting import plain
 
 if TYPE_CHECKING:
+    from snn_deploy.exporters import ReadOptions
     from snn_deploy.graph import Graph
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -42,29 +45,90 @@ class _Shape(click.ParamType):  # type: ignore[type-arg, unused-ignore]
         return extents
 
 
-def reading_options(command: Any) -> Any:
-    """Options for what a file may leave unsaid about its input."""
-    bits = click.option(
+class _Range(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """``LOW,HIGH``."""
+
+    name = "range"
+
+    def convert(self, value: Any, param: Any, context: Any) -> tuple[float, float]:
+        try:
+            low, high = (float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is no range: LOW,HIGH", param, context)
+        if not -math.inf < low < high < math.inf:
+            self.fail(f"{value!r} is no range: the first must be the smaller", param, context)
+        return low, high
+
+
+_READING = (
+    click.option(
         "--input-bits",
         type=click.IntRange(0, 31),
         default=0,
         metavar="N",
         help="A .net file is fed integers of up to N bits per timestep, not spikes.",
-    )
-    shape = click.option(
+    ),
+    click.option(
         "--input-shape",
         type=_Shape(),
         metavar="C,H,W",
         help="Input of a .net file that begins with a convolution and does not say.",
+    ),
+    click.option(
+        "--input-kind",
+        type=click.Choice(["spikes", "constant", "graded"]),
+        help="What another's .nir file is fed: spikes (default), or values, one for all "
+        "timesteps or one for each.",
+    ),
+    click.option("--input-range", type=_Range(), metavar="LOW,HIGH", help="Range of those values."),
+    click.option(
+        "--readout",
+        type=click.Choice(["sum", "mean", "last", "max"]),
+        help="How outputs that are no spikes are read out over time in another's .nir file; "
+        "default: mean.",
+    ),
+    click.option(
+        "--dt", type=float, metavar="SECONDS", help="Length of a timestep of another's .nir file."
+    ),
+    click.option(
+        "--reset",
+        type=click.Choice(["zero", "subtract"]),
+        help="What a spike does to the membrane, where another's .nir file leaves it open.",
+    ),
+)
+_SAID = ("input_bits", "input_shape", "input_kind", "input_range", "readout", "dt", "reset")
+
+
+def reading_options(command: Any, flag: str = "--dialect") -> Any:
+    """Options for what a file leaves unsaid; the command gets them as ``reading``.
+
+    ``flag`` asks for the dialect that the file is written in.
+    """
+
+    @wraps(command)
+    def gathered(read_as: str | None, **given: Any) -> Any:
+        from snn_deploy.exporters import ReadOptions
+
+        said = {name: given.pop(name) for name in _SAID}
+        return command(reading=ReadOptions(dialect=read_as, **said), **given)
+
+    dialect = click.option(
+        flag,
+        "read_as",
+        metavar="NAME",
+        help="Who wrote another's .nir file, and so how its neurons are stepped: euler, snntorch, "
+        "norse, spikingjelly, sinabs, sinabs-norm or rockpool.",
     )
-    return bits(shape(command))
+    for option in reversed((*_READING, dialect)):
+        gathered = option(gathered)
+    return gathered
 
 
-def open_with_notes(exported: str, input_bits: int, input_shape: tuple[int, ...] | None) -> Graph:
+def open_with_notes(exported: str, reading: ReadOptions) -> Graph:
     """The graph of a folder or file; what acts otherwise than the file reads is said on stderr."""
     from snn_deploy.artefacts import open_artefact
 
-    artefact = open_artefact(exported, input_bits=input_bits, input_shape=input_shape)
+    artefact = open_artefact(exported, reading)
     for note in artefact.notes:
         talk(f"note: {note}")
     return artefact.graph

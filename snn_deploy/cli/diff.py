@@ -20,6 +20,7 @@ from snn_deploy.errors import Exit
 
 if TYPE_CHECKING:
     from snn_deploy.diffing import Divergence
+    from snn_deploy.exporters import ReadOptions
     from snn_deploy.sim.findings import Difference, PopulationDivergence
 
 
@@ -42,8 +43,7 @@ def command(
     b: str,
     recording: str,
     steps: int | None,
-    input_bits: int,
-    input_shape: tuple[int, ...] | None,
+    reading: ReadOptions,
     max_slots_percent: float | None,
     as_json: bool,
 ) -> int:
@@ -69,8 +69,7 @@ def command(
             b,
             recording,
             steps=steps,
-            input_bits=input_bits,
-            input_shape=input_shape,
+            reading=reading,
             progress=bar,
         )
     for note in result.notes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from snn_deploy.cli.common import (
@@ -15,6 +17,9 @@ from snn_deploy.cli.common import (
     show,
     steps_option,
 )
+
+if TYPE_CHECKING:
+    from snn_deploy.exporters import ReadOptions
 
 
 @click.command()
@@ -41,8 +46,7 @@ def command(
     proxy: str | None,
     first_layer: str,
     steps: int | None,
-    input_bits: int,
-    input_shape: tuple[int, ...] | None,
+    reading: ReadOptions,
     as_json: bool,
 ) -> None:
     """Count every accumulate and multiply-accumulate of a replay, and price them on a chip.
@@ -58,7 +62,7 @@ def command(
     for name in (profile, host_profile, proxy):
         if name is not None:
             target(name)  # an unknown name should fail before any work
-    graph = open_with_notes(exported, input_bits, input_shape)
+    graph = open_with_notes(exported, reading)
     data = read_recording(recording)
     with progress() as bar:
         record = simulate(graph, data, steps=steps, progress=bar.of("simulate")).record

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from snn_deploy.cli.common import json_option, print_json, show, talk
+from snn_deploy.cli.common import json_option, print_json, reading_options, show, talk
+
+if TYPE_CHECKING:
+    from snn_deploy.exporters import ReadOptions
 
 
 @click.command()
-@click.argument("model", metavar="MODEL.pt")
+@click.argument("model", metavar="MODEL")
 @click.option("--target", "to", required=True, help="Target: see `snn-deploy targets`.")
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Folder to write.")
 @click.option(
@@ -48,6 +52,7 @@ from snn_deploy.cli.common import json_option, print_json, show, talk
     metavar="MODULE:FUNCTION",
     help="Function that makes the module of bare weights, and says what it is fed.",
 )
+@partial(reading_options, flag="--from")
 @json_option
 def command(
     model: str,
@@ -62,6 +67,7 @@ def command(
     correction: bool,
     finetune: str | None,
     factory: str | None,
+    reading: ReadOptions,
     as_json: bool,
 ) -> None:
     """Freeze, quantize and write a trained network for a target, and prove what was written.
@@ -70,8 +76,11 @@ def command(
 
     A state_dict of a module of your own: snn-deploy export weights.pt --model mynet:network
     --target loihi2 -o build/, where network() returns the module and the options of freeze for it.
+
+    A network of others: snn-deploy export their.nir --from norse --dt 1e-3 --target generic -o b/
     """
     from snn_deploy.artefacts import export
+    from snn_deploy.exporters import ReadOptions
 
     result = export(
         model,
@@ -86,6 +95,7 @@ def command(
         correction=correction,
         finetune=finetune,
         factory=factory,
+        reading=None if reading == ReadOptions() else reading,
         progress=lambda name: talk(f"{name} ..."),
     )
     manifest = result.manifest
@@ -110,6 +120,12 @@ def command(
             )
         )
     freeze = manifest["proof"]["freeze"]
+    frozen = ["read from a file, nothing frozen"]
+    if freeze is not None:
+        frozen = [
+            f"freeze proof: {freeze['violations']} flips outside ties in {freeze['slots']:,} "
+            f"neuron-timesteps ({freeze['ties']} ties)"
+        ]
     quantized = manifest["proof"]["quantization"]
     clipped = sum(p["clipped"] for p in quantized["populations"].values())
     lost = [p["weight_sqnr"] for p in quantized["populations"].values()]
@@ -134,8 +150,7 @@ def command(
             ("population", "shape", "weights", "range", "threshold", "unit", "membrane bits"),
             rows,
         ),
-        f"freeze proof: {freeze['violations']} flips outside ties in {freeze['slots']:,} "
-        f"neuron-timesteps ({freeze['ties']} ties)",
+        *frozen,
         f"weights of {manifest['configuration']['bits']} bits, {clipped:,} of them clipped"
         + ("" if noise is None else f"; signal to quantization noise from {noise:.1f} dB"),
         "range proof: no current and no membrane can leave its register",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from snn_deploy.cli.common import (
@@ -12,6 +14,9 @@ from snn_deploy.cli.common import (
     show,
 )
 
+if TYPE_CHECKING:
+    from snn_deploy.exporters import ReadOptions
+
 
 @click.command()
 @exported_argument
@@ -21,8 +26,7 @@ from snn_deploy.cli.common import (
 def command(
     exported: str,
     to: str | None,
-    input_bits: int,
-    input_shape: tuple[int, ...] | None,
+    reading: ReadOptions,
     as_json: bool,
 ) -> None:
     """Show what is in an exported folder, a .nir or a .net file: neurons, synapses, oddities.
@@ -33,7 +37,7 @@ def command(
     """
     from snn_deploy.inspection import inspect
 
-    result = inspect(exported, to=to, input_bits=input_bits, input_shape=input_shape)
+    result = inspect(exported, to=to, reading=reading)
     if as_json:
         print_json(result)
         return

@@ -23,6 +23,7 @@ from snn_deploy.cli.common import (
 
 if TYPE_CHECKING:
     from snn_deploy.counting import ProjectionCount
+    from snn_deploy.exporters import ReadOptions
     from snn_deploy.graph import Graph
     from snn_deploy.sim import Record
 
@@ -33,9 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "--engine",
     type=click.Choice(["event", "reference"]),
-    default="event",
-    show_default=True,
-    help="Engines agree on every bit.",
+    help="Engines agree on every bit; default: event, and reference for a network of floats.",
 )
 @click.option(
     "--timing",
@@ -62,13 +61,12 @@ if TYPE_CHECKING:
 def command(
     exported: str,
     recording: str,
-    engine: Literal["event", "reference"],
+    engine: Literal["event", "reference"] | None,
     timing: str,
     steps: int | None,
     reset_interval: int | None,
     reset_offset: int | None,
-    input_bits: int,
-    input_shape: tuple[int, ...] | None,
+    reading: ReadOptions,
     trace: str | None,
     output: str | None,
     as_json: bool,
@@ -84,7 +82,9 @@ def command(
     for path in (trace, output):
         if path is not None:
             require_writable(path)
-    graph = open_with_notes(exported, input_bits, input_shape)
+    graph = open_with_notes(exported, reading)
+    if engine is None:
+        engine = "reference" if graph.number_format is None else "event"
     data = read_recording(recording)
     with progress() as bar:
         result = simulate(

@@ -194,4 +194,5 @@ def inspection_lines(inspection: Inspection) -> list[str]:
 def _span(span: Span | None) -> str:
     if span is None:
         return "-"
-    return str(span[0]) if span[0] == span[1] else f"{span[0]}..{span[1]}"
+    low, high = (f"{end:.6g}" if isinstance(end, float) else str(end) for end in span)
+    return low if low == high else f"{low}..{high}"

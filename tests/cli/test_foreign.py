@@ -268,12 +268,12 @@ CASES = {
     "sim silent.net --input spikes.npz --input-shape 20": ("SD204", "a vector of 20"),
     "sim silent.net --input spikes.npz --input-shape 2,4,5": ("SD204", "source of shape (2, 4, 5)"),
     "sim biased.net --input bias.npz --steps 3 --input-bits 8": ("SD104", "driven by biases"),
-    "sim build --input images.npz --input-bits 8": ("SD104", "says itself what its input is"),
-    "sim build --input images.npz --input-shape 1,6,6": ("SD104", "says itself what its input is"),
-    "inspect build/model.nir --input-bits 8": ("SD104", "says itself what its input is"),
+    "sim build --input images.npz --input-bits 8": ("SD104", "says itself how it is read"),
+    "sim build --input images.npz --input-shape 1,6,6": ("SD104", "says itself how it is read"),
+    "inspect build/model.nir --input-bits 8": ("SD104", "says itself how it is read"),
     "energy build --input images.npz --profile cmos45 --input-bits 1": (
         "SD104",
-        "says itself what its input is",
+        "says itself how it is read",
     ),
     # options that are none
     f"{SIM} --timing spam": (USAGE, "zero-delay"),

@@ -25,12 +25,7 @@ RECORDINGS = json.loads((FOLDER / "recordings.json").read_text())
 
 def options(said: dict[str, Any]) -> ReadOptions:
     """How a golden file is to be read."""
-    dt: float | None = said["dt"]
-    if said["peer"] == "norse":  # whose files hold dt times the time constants
-        dt = round(said["dt"] ** 0.5, 9)
-    elif said["peer"] == "sinabs":
-        dt = None
-    return ReadOptions(dialect=said["peer"], dt=dt, reset=said["reset"])
+    return ReadOptions(dialect=said["peer"], dt=said["dt"], reset=said["reset"])
 
 
 def check(graph: Graph, recorded: dict[str, Any]) -> int:

@@ -55,9 +55,7 @@ def anything(draw: Any, source: Shape) -> LinearMap:
     channels = groups * draw(st.integers(1, 3))
     padding = draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
     weight = weights(channels, source[0] // groups, *draw(pair))
-    return LinearMap(
-        source, None, Conv2d(weight, draw(pair), padding, draw(pair), groups)
-    )
+    return LinearMap(source, None, Conv2d(weight, draw(pair), padding, draw(pair), groups))
 
 
 def delayed(one: LinearMap, values: Any) -> Any:
@@ -87,9 +85,7 @@ def test_a_chain_is_its_nodes_one_after_another(data: st.DataObject) -> None:
         except UnmappableError:
             assert isinstance(composed.delay, np.ndarray)
             break
-        expected = delayed(node, expected.reshape(-1, *node.source)).reshape(
-            7, *node.target
-        )
+        expected = delayed(node, expected.reshape(-1, *node.source)).reshape(7, *node.target)
         composed = after
         assert composed.source == source
         assert int(np.prod(composed.target)) == int(np.prod(node.target))

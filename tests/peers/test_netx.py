@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from snn_deploy.exporters import ReadOptions
 from snn_deploy.exporters.lava import netx
 from snn_deploy.exporters.lava.program import Program
 from snn_deploy.exporters.lava.writer import chain as to_chain
@@ -54,7 +55,8 @@ def test_random_files_of_strangers(tmp_path: Path) -> None:
         assert line["ok"], (seed, line["error"])
         recorded = read(case.path.with_suffix(".out.npz"))
         graph = open_artefact(
-            case.path, input_bits=case.input_bits, input_shape=case.input_shape
+            case.path,
+            ReadOptions(input_bits=case.input_bits, input_shape=case.input_shape),
         ).graph
         options: dict[str, Any] = {"steps": case.steps, "timing": "pipelined", "trace": True}
         if case.reset_interval is not None:

@@ -26,7 +26,7 @@ from snn_deploy.hdf5_child import (
     MAX_EXPANSION,
     RefusedError,
     claimed,
-    content,
+    numbers,
     require_file,
 )
 
@@ -59,9 +59,9 @@ def flattened(item: h5py.Dataset, base: np.dtype[Any], most: int) -> tuple[Any, 
         raise RefusedError("SD401", f"{item.name}: not lists of numbers")
     parts, lengths, total = [np.zeros(0, base)], [0], 0
     for start in range(0, item.shape[0], BLOCK):
-        for numbers in item[start : start + BLOCK]:
-            parts.append(np.asarray(numbers, base))
-            lengths.append(len(numbers))
+        for one in item[start : start + BLOCK]:
+            parts.append(np.asarray(one, base))
+            lengths.append(len(one))
             total += parts[-1].nbytes
             if total > most:
                 raise RefusedError("SD402", f"{item.name}: lists of more than {most} bytes")
@@ -86,8 +86,8 @@ def read(path: str, names: list[str], most: int) -> dict[str, Any]:
                 found[name], found[f"{name}.offsets"] = flattened(item, base, left)
                 left -= found[name].nbytes
                 continue
-            value = content(item)
-            if not isinstance(value, np.ndarray):
+            value = numbers(item)
+            if value is None:
                 raise RefusedError("SD401", f"{name}: not numbers")
             found[name] = value
     return found

@@ -96,6 +96,8 @@ class LinearMap:
             If no projection does that.
         """
         delay = _delay_of_both(self, second)
+        if self.target != second.source:  # the same neurons in another shape
+            second = second.dense()
         if second.pool is None and second.synapses is None:
             composed = replace(self, delay=0)
         elif self.pool is None and self.synapses is None:

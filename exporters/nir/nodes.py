@@ -15,8 +15,8 @@ from snn_deploy.synapses import Conv2d, Dense, Pair, Shape, SumPool
 
 Array = NDArray[Any]
 
-LINEAR = ("Affine", "AvgPool2d", "Conv1d", "Conv2d", "Delay", "Flatten", "Linear", "Scale",
-          "SumPool2d")  # fmt: skip
+WINDOWS = ("AvgPool2d", "Conv1d", "Conv2d", "SumPool2d")
+LINEAR = ("Affine", "Delay", "Flatten", "Linear", "Scale", *WINDOWS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

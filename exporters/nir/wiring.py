@@ -1,7 +1,7 @@
 """What reaches every node of a file: linear maps of what neurons and inputs send, and biases.
 
-Nodes without state are followed in order. A map knows its own shapes: a neuron behind a Flatten is
-seen in the shape of the convolution before it, whose order of neurons is the same.
+Nodes without state are followed in order. A Flatten changes no map: neurons behind one may be seen
+in the shape of the convolution before it, since their order is the same.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from snn_deploy.exporters.nir.dynamics import NEURONS
 from snn_deploy.exporters.nir.file import NirFile, Node
 from snn_deploy.exporters.nir.linear import LinearMap, UnmappableError
-from snn_deploy.exporters.nir.nodes import LINEAR, Affine, affine, size_of_input
+from snn_deploy.exporters.nir.nodes import LINEAR, WINDOWS, Affine, affine, size_of_input
 
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.synapses import Shape
@@ -103,6 +103,10 @@ class Wiring:
 
     def _shape(self, name: str, source: Shape) -> Shape:
         node = self.file.nodes[name]
+        if node.kind == "Flatten":
+            return (int(np.prod(source)),)
+        if node.kind in ("Scale", "Delay"):
+            return source
         if node.kind in LINEAR:
             return self._affine(node, source).map.target
         if node.kind in NEURONS:
@@ -147,6 +151,12 @@ class Wiring:
     def _affine(self, node: Node, shape: Shape) -> Affine:
         return affine(node, shape, self.dt)
 
+    def _map(self, node: Node, shape: Shape) -> LinearMap:
+        """The map of a node; what looks through windows needs the shape that the file means."""
+        if node.kind in WINDOWS:
+            shape = next(self.shapes[b] for b in self.before[node.name] if b in self.shapes)
+        return self._affine(node, shape).map
+
     def at(self, name: str) -> Arriving:
         """What reaches a node, of all its edges."""
         found = Arriving({}, {})
@@ -186,9 +196,8 @@ class Wiring:
             return arriving
         maps: dict[str, LinearMap] = {}
         for source, one in arriving.maps.items():
-            made = self._affine(node, one.target)
             try:
-                maps[source] = one.then(made.map)
+                maps[source] = one.then(self._map(node, one.target))
             except UnmappableError as error:
                 raise node.refuse(
                     f"what it makes of {source} is no projection", why=str(error)

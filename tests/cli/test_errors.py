@@ -57,11 +57,11 @@ CASES = {
     "train recipe.toml -o new.pt --spam": USAGE,
     # export
     "export none.pt --target loihi2 -o new": "SD101",
-    "export build --target loihi2 -o new": "SD101",
+    "export build --target loihi2 -o new": "SD104",
     "export cut.pt --target loihi2 -o new": "SD401",
     "export text.pt --target loihi2 -o new": "SD401",
     "export state.pt --target loihi2 -o new": "SD401",
-    "export images.npz --target loihi2 -o new": "SD402",
+    "export images.npz --target loihi2 -o new": "SD105",
     "export code.pt --target loihi2 -o new": "SD402",
     "export pickle.pt --target loihi2 -o new": "SD402",
     "export nan.pt --target loihi2 -o new": "SD403",

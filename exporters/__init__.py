@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import Graph
@@ -75,6 +75,14 @@ class Exporter(Protocol):
 
     def open(self, path: Path, options: ReadOptions) -> Opened:
         """Read a file. Raises SD101, SD401, SD402, SD405, or SD104 for options of no use here."""
+
+
+@runtime_checkable
+class Polyglot(Exporter, Protocol):
+    """A file format that readers understand in several ways, and can be written for each."""
+
+    def with_dialect(self, name: str) -> Exporter:
+        """The exporter that writes for these readers. Raises SD105 for an unknown name."""
 
 
 def exporter(name: str) -> Exporter:

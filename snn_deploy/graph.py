@@ -229,6 +229,11 @@ class Graph:
         """Whether the name is an input's."""
         return any(i.name == name for i in self.inputs)
 
+    @property
+    def fed(self) -> tuple[InputSpec, ...]:
+        """The inputs that a recording holds: all but those that always fire."""
+        return tuple(spec for spec in self.inputs if not spec.always_fires)
+
     def shape_of(self, name: str) -> Shape:
         """Shape of an input or population."""
         return self.input(name).shape if self.is_input(name) else self.population(name).shape

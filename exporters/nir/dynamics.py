@@ -131,8 +131,10 @@ def _of_norse(dt: float, tau: Array) -> Array:
 
 
 def _exp(dt: float, tau: Array) -> Floats:
-    """exp(-dt / tau), rounded to the file's precision."""
-    return np.asarray(np.exp(-dt / tau.astype(np.float64))).astype(tau.dtype).astype(np.float64)
+    """exp(-dt / tau), rounded to the file's precision; 0 of a tau of 0."""
+    with np.errstate(divide="ignore"):
+        kept = np.exp(-dt / tau.astype(np.float64))
+    return np.asarray(kept).astype(tau.dtype).astype(np.float64)
 
 
 def _near_one(value: Array) -> Floats:
@@ -141,11 +143,25 @@ def _near_one(value: Array) -> Floats:
     return np.asarray(np.where(np.abs(numbers - 1) < _CLOSE, 1.0, numbers))
 
 
-def _time_constant(node: Node, name: str) -> Array:
-    tau = node.array(name)
-    if tau.min() <= 0:
+def _time_constant(node: Node, name: str, dialect: str) -> Array:
+    """A time constant: infinite where nothing is lost, 0 where an exponential leaves nothing."""
+    tau = node.array(name, infinite=True)
+    if tau.min() < 0 or (dialect not in _SEVERAL_SPIKES and tau.min() == 0):
         raise node.refuse(f"`{name}` from {tau.min():g} on: time constants are above 0")
     return tau
+
+
+def _gain(node: Node, lost: Array, factor: str) -> Floats:
+    """What arrives, times ``dt/tau`` and the node's own factor; writers put tau/dt there.
+
+    That is 1 for neurons without leak as well, where the one is 0 and the other infinite.
+    """
+    own = node.array(factor, infinite=True)
+    lost, own = np.broadcast_arrays(lost, own)
+    endless = (lost == 0) & np.isinf(own)
+    if (np.isinf(own) & ~endless).any() or (own == -np.inf).any():
+        raise node.refuse(f"`{factor}` holds NaN or infinity", code="SD403")
+    return _near_one(np.where(endless, 1, lost * np.where(endless, 1, own)))
 
 
 def _subthreshold(
@@ -160,17 +176,18 @@ def _subthreshold(
             raise node.refuse("rockpool has no neurons without leak", fix="choose its own dialect")
         return one, _near_one(node.array("r") * np.asarray(dt, node.array("r").dtype)), zero, None
     cuba = node.kind in ("CubaLIF", "CubaLI")
-    tau, leak = _time_constant(node, "tau_mem" if cuba else "tau"), node.numbers("v_leak")
+    tau = _time_constant(node, "tau_mem" if cuba else "tau", dialect)
+    leak = node.numbers("v_leak")
     if dialect in _SEVERAL_SPIKES:
         return _exponential(node, dialect, dt, tau, cuba)
     lost = _lost(node, dialect, dt, tau)
-    gain = lost if dialect == "norse" else _near_one(lost * node.array("r"))
+    gain = lost if dialect == "norse" else _gain(node, lost, "r")
     current_decay = None
     if cuba:
-        tau_syn = _time_constant(node, "tau_syn")
+        tau_syn = _time_constant(node, "tau_syn", dialect)
         lost_current = _lost(node, dialect, dt, tau_syn)
         if dialect != "norse":
-            gain = gain * _near_one(lost_current * node.array("w_in"))
+            gain = gain * _gain(node, lost_current, "w_in")
         current_decay = (1 - lost_current).astype(np.float64)
     return (1 - lost).astype(np.float64), gain.astype(np.float64), leak, current_decay
 
@@ -202,12 +219,14 @@ def _exponential(
         return decay, gain, np.zeros(()), None
     if dialect != "rockpool":
         raise node.refuse("sinabs writes no synaptic currents", fix="choose its own dialect")
-    current_decay = _exp(dt, _time_constant(node, "tau_syn"))
+    current_decay = _exp(dt, _time_constant(node, "tau_syn", dialect))
     return decay, current_decay, np.zeros(()), current_decay
 
 
 def _check_dt(node: Node, tau: Array, dt: float) -> None:
     """Rockpool writes r = tau/dt * exp(-dt/tau): that tells whether dt is right."""
+    if tau.min() == 0 or np.isinf(tau).any():
+        raise node.refuse("a time constant of 0 or without end, which rockpool has not")
     ratio = tau.astype(np.float64) / dt
     expected = ratio * np.exp(-1 / ratio)
     if not np.allclose(node.numbers("r"), expected, rtol=1e-3):

@@ -56,8 +56,10 @@ class Node:
         """Groups of a convolution."""
         return self.one("groups", 1) if self.has("groups") else 1
 
-    def array(self, name: str) -> Array:
-        """A parameter of finite numbers: float32 where the file has it so, else float64.
+    def array(self, name: str, *, infinite: bool = False) -> Array:
+        """A parameter of numbers: float32 where the file has it so, else float64.
+
+        ``infinite``: they may be without end.
 
         Raises
         ------
@@ -68,7 +70,7 @@ class Node:
         if not isinstance(value, np.ndarray) or value.dtype == object or value.size == 0:
             raise self.refuse(f"`{name}` is missing or holds no numbers", code="SD401")
         numbers = value if value.dtype == np.float32 else value.astype(np.float64)
-        if not np.isfinite(numbers).all():
+        if np.isnan(numbers).any() or not (infinite or np.isfinite(numbers).all()):
             raise self.refuse(f"`{name}` holds NaN or infinity", code="SD403")
         return numbers
 

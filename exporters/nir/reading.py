@@ -13,8 +13,6 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from snn_deploy.exporters.nir.bias import NAME as ALWAYS_ON
-from snn_deploy.exporters.nir.bias import Biases, UnbiasableError
 from snn_deploy.exporters.nir.dynamics import NEURONS, SPIKING, Dialect
 from snn_deploy.exporters.nir.file import NirFile
 from snn_deploy.exporters.nir.linear import LinearMap, UnmappableError, scaled
@@ -22,6 +20,8 @@ from snn_deploy.exporters.nir.units import compact, in_shape, neurons_of, step_i
 from snn_deploy.exporters.nir.wiring import Wiring
 
 from snn_deploy import checks
+from snn_deploy.biases import NAME as ALWAYS_ON
+from snn_deploy.biases import Biases, UnbiasableError
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import Graph, InputSpec, Integrator, Population, Projection, Readout
 from snn_deploy.synapses import Shape

@@ -112,6 +112,8 @@ def _source_magnitude(graph: Graph, projection: Projection, part: Recording, tra
     if not graph.is_input(projection.source):
         return trace.spikes[projection.source].astype(np.float64)
     spec = graph.input(projection.source)
+    if spec.always_fires:
+        return np.ones((part.samples, 1, *spec.shape))
     if spec.kind == "spikes":
         return part.spikes[spec.name].astype(np.float64)
     raw = np.abs(part.values[spec.name].astype(np.float64))

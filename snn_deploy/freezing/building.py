@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from snn_deploy.biases import Biases
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.freezing.feeding import alike, every_step
 from snn_deploy.freezing.following import Followed
@@ -32,6 +33,7 @@ class Builder:
         self.projections: list[Projection] = []
         self.magnitude: dict[str, Floats] = {}
         self.relays: dict[str, str] = {}  # by source
+        self.biases = Biases()
         self._normal: Pattern | None = None
 
     def add(self, followed: Followed) -> None:
@@ -46,12 +48,11 @@ class Builder:
             followed.shape,
             (magnitude + np.abs(frozen.offset)) * np.abs(frozen.gain) + np.abs(frozen.neurons.bias),
         )
-        if (bias - frozen.neurons.bias).any() and frozen.neurons.current_decay is not None:
-            raise _refused(
-                followed,
-                "with a synaptic filter behind a bias or batch normalisation",
-                "give the layers that feed it bias=False, and no batch normalisation that shifts",
-            )
+        if frozen.neurons.current_decay is not None:  # the filter stands before the membrane
+            own = spread(followed.shape, frozen.neurons.bias)
+            before = np.broadcast_to(bias - own, followed.shape).reshape(-1)
+            self.biases.add(followed.name, frozen.delay, before)
+            bias = own
         if frozen.delay and any(lag is None for _, lag in fed.terms):
             # a constant input is there from the first timestep on, in every engine
             raise _refused(

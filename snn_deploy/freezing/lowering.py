@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from snn_deploy import checks
+from snn_deploy.biases import UnbiasableError
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.freezing import normalisation
 from snn_deploy.freezing.building import Builder
@@ -167,10 +168,14 @@ def _assembled(result: Result, spec: InputSpec, timesteps: int, time_first: bool
         builder.add(population)
     output, factor = read_out(builder, result)
     projections = merged(builder.projections, builder.relayed)
+    try:
+        always, filtered = builder.biases.inputs({p.name: p for p in builder.populations})
+    except UnbiasableError as error:
+        raise SnnDeployError("SD205", f"{error} cannot be frozen") from None
     graph = Graph(
-        inputs=(builder.input(),),
+        inputs=(builder.input(), *always),
         populations=tuple(builder.populations),
-        projections=projections,
+        projections=(*projections, *filtered),
         outputs=(output,),
         timesteps=timesteps,
     )

@@ -32,7 +32,7 @@ def fold_normalisation(
     SnnDeployError
         SD205 where a mean other than 0 meets zero padding or a synaptic filter.
     """
-    (spec,) = graph.inputs
+    spec, *always = graph.inputs
     raw = replace(spec, mean=np.zeros(1), std=np.ones(1))
     shifts: dict[str, Floats] = {}
     magnitude = dict(magnitude)
@@ -55,7 +55,9 @@ def fold_normalisation(
         for p in graph.populations
     )
     return (
-        replace(graph, inputs=(raw,), populations=populations, projections=tuple(projections)),
+        replace(
+            graph, inputs=(raw, *always), populations=populations, projections=tuple(projections)
+        ),
         magnitude,
     )
 

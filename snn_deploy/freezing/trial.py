@@ -31,7 +31,7 @@ def try_out(model: nn.Module, lowered: Lowered) -> None:
         SD205 for a module whose result depends on earlier calls or fails on another batch, SD406
         where graph and module differ beyond rounding.
     """
-    (spec,) = lowered.graph.inputs
+    (spec,) = lowered.graph.fed
     steps = lowered.graph.timesteps
     assert steps is not None
     random = np.random.default_rng(1)

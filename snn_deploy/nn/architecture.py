@@ -463,14 +463,6 @@ def _check_neuron(
         raise reader.fail(path, "clif has fixed decays and a fixed threshold")
     if layer.type == "clif" and lif["emit"] != "spike":
         raise reader.fail(path, "clif emits spikes", 'write lif = { emit = "spike", ... }')
-    filtered = layer.type == "clif" or (layer.type == "lif" and lif["current_decay"] > 0)
-    if filtered and (layers[-1].type not in ("conv", "linear") or layers[-1].options["bias"]):
-        raise reader.fail(
-            path,
-            f"{layer.type} with a synaptic filter must follow conv or linear with bias = false: a "
-            "bias would have to pass the filter, which no chip's does",
-            "write bias = false, and no batchnorm between",
-        )
 
 
 def _target(kind: str, options: dict[str, Any], shape: tuple[int, ...]) -> tuple[int, ...]:

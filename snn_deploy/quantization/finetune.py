@@ -172,7 +172,7 @@ class _Run:
 
     def _inputs(self, raw: Any) -> torch.Tensor:
         """What reaches the first synapses: [B, ...] integers in float32."""
-        (spec,) = self.net.graph.inputs
+        (spec,) = self.net.graph.fed
         return torch.from_numpy(np.asarray(spec.encode(raw), np.float32))
 
     def _epoch(self, number: int) -> None:

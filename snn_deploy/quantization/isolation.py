@@ -42,9 +42,7 @@ def feed(alone: Graph, recording: Recording, spikes: Mapping[str, NDArray[Any]])
     fed: dict[str, NDArray[Any]] = {}
     payloads: dict[str, NDArray[Any]] = {}
     sent = {_given(name): counts for name, counts in spikes.items()}
-    for spec in alone.inputs:
-        if spec.always_fires:
-            continue
+    for spec in alone.fed:
         held = fed if spec.kind == "spikes" else payloads
         own = recording.spikes if spec.kind == "spikes" else recording.values
         held[spec.name] = sent[spec.name] if spec.name in sent else own[spec.name]

@@ -177,10 +177,12 @@ class TrainableGraph(nn.Module):
 
     def membranes(self, x: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """What populations emit, and their membranes after the reset: [T, B, *shape]."""
-        (spec,) = self.graph.inputs
+        (spec,) = self.graph.fed
         constant = spec.kind == "constant"
         steps = (self.graph.timesteps or 1) if constant else x.shape[1]
         sent = {spec.name: x[None] if constant else x.transpose(0, 1)}
+        for always in (i for i in self.graph.inputs if i.always_fires):
+            sent[always.name] = x.new_ones((steps, len(x), *always.shape))
         membranes: dict[str, Tensor] = {}
         for group in self.graph.order:
             self._group(group, steps, len(x), sent, membranes)

@@ -51,7 +51,7 @@ def with_sample_axis(graph: Graph, recording: Recording) -> Recording:
     """
     spikes, values = dict(recording.spikes), dict(recording.values)
     samples = set()
-    fed = [spec for spec in graph.inputs if not spec.always_fires]
+    fed = graph.fed
     for spec in fed:
         held = spikes if spec.kind == "spikes" else values
         if len(fed) == 1:
@@ -132,8 +132,8 @@ def steps_of(graph: Graph, recording: Recording, steps: int | None) -> int:
         return graph.timesteps
     lengths = {
         len((recording.spikes if s.kind == "spikes" else recording.values)[s.name][0])
-        for s in graph.inputs
-        if s.kind != "constant" and not s.always_fires
+        for s in graph.fed
+        if s.kind != "constant"
     }
     if len(lengths) != 1:
         raise SnnDeployError(

@@ -176,32 +176,32 @@ def _conv_block(draw: Draw, shape: Shape, first: bool, values: bool) -> tuple[Bl
     stride = draw(st.sampled_from((1, 1, 2)))
     groups = seen[0] if draw(st.integers(0, 5)) == 0 else 1
     channels = seen[0] * 2 if groups > 1 else draw(st.integers(2, 5))
-    bare = filtered != "no"
     conv = nn.Conv2d(
-        seen[0], channels, kernel, stride, kernel // 2, bias=not bare and draw(st.booleans()),
+        seen[0], channels, kernel, stride, kernel // 2, bias=draw(st.booleans()),
         groups=groups,
     )  # fmt: skip
     after: list[nn.Module] = [conv]
-    if not bare and draw(st.integers(0, 3)) > 0:
+    if draw(st.integers(0, 3)) > 0:
         after.append(nn.BatchNorm2d(channels))
     target = _through(nn.Sequential(*before, *after), shape)
     if min(target[1:]) >= 4 and draw(st.integers(0, 5)) == 0:
         after.append(nn.AvgPool2d(2))
         target = _through(nn.Sequential(*before, *after), shape)
-    shortcut = None if first else _shortcut(draw, shape, target, bare)
+    shortcut = None if first else _shortcut(draw, shape, target)
     neurons = _neurons(draw, target, filtered)
     sew = not first and target == shape and draw(st.booleans())
     return Block(nn.Sequential(*before, *after), neurons, shortcut, sew), target
 
 
-def _shortcut(draw: Draw, shape: Shape, target: Shape, bare: bool) -> nn.Module | None:
+def _shortcut(draw: Draw, shape: Shape, target: Shape) -> nn.Module | None:
     if draw(st.booleans()):
         return None
-    norm: list[nn.Module] = [] if bare else [nn.BatchNorm2d(target[0])]
     if shape == target:
         return nn.Identity()
     for stride in (1, 2):
-        way = nn.Sequential(nn.Conv2d(shape[0], target[0], 1, stride, bias=False), *norm)
+        way = nn.Sequential(
+            nn.Conv2d(shape[0], target[0], 1, stride, bias=False), nn.BatchNorm2d(target[0])
+        )
         if _through(way, shape) == target:
             return way
     return None
@@ -213,8 +213,8 @@ def _dense_block(draw: Draw, shape: Shape, values: bool) -> tuple[Block, Shape]:
     size = draw(st.integers(4, 9))
     features = int(torch.Size(shape).numel())
     layers: list[nn.Module] = [nn.Flatten()] if len(shape) > 1 else []
-    layers.append(nn.Linear(features, size, bias=filtered == "no" and draw(st.booleans())))
-    if filtered == "no" and draw(st.booleans()):
+    layers.append(nn.Linear(features, size, bias=draw(st.booleans())))
+    if draw(st.booleans()):
         layers.append(nn.BatchNorm1d(size))
     neurons = _neurons(draw, (size,), filtered)
     return Block(nn.Sequential(*layers), neurons, None, False), (size,)

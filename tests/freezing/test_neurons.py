@@ -158,13 +158,18 @@ def test_a_recurrent_layer_in_the_graph_is_equation_28(reset: str) -> None:
     assert 0.02 < trace.spikes["linear1"].mean() < 0.9
 
 
-def test_a_filter_takes_no_bias() -> None:
+def test_a_bias_passes_the_filter() -> None:
+    """As a neuron that fires at every timestep, a step late as all input of a C-LIF."""
     net = clif_net(3)
     module: Any = net.layers[0]
-    module.module.bias = torch.nn.Parameter(torch.ones(4))
-    with pytest.raises(SnnDeployError, match="filter") as caught:
-        freeze(net)
-    assert (caught.value.code, caught.value.where) == ("SD205", "layers.1")
+    module.module.bias = torch.nn.Parameter(torch.arange(4.0))
+    graph = freeze(net)
+    assert [(spec.name, spec.low) for spec in graph.inputs] == [("input", 0), ("always_on", 1)]
+    (of_bias,) = (p for p in graph.projections if p.source == "always_on")
+    assert of_bias.delay == 1
+    weights = of_bias.synapses.weight[:, 0]
+    np.testing.assert_allclose(weights / weights[1], np.arange(4.0))
+    assert not graph.population(of_bias.target).neurons.bias.any()
     assert isinstance(net.layers[1], CLIF)
 
 

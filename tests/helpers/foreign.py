@@ -168,7 +168,7 @@ class SnnTorchNet(nn.Module):
                                       "RSynaptic"]))  # fmt: skip
             if last and kind.startswith("R"):
                 kind = "Leaky"
-            bias = kind not in ("Synaptic", "RSynaptic") and random.random() < 0.7
+            bias = random.random() < 0.7
             if last:
                 layers, made = last_synapses(shape, bias, 3.0), (CLASSES,)
             else:
@@ -244,10 +244,7 @@ def snn_neuron(random: Random, kind: str, shape: tuple[int, ...], style: str, la
     alpha = float(random.uniform(0.1, 0.9))
     if kind.startswith("R"):
         options |= _recurrence(random, shape)
-    made = getattr(snn, kind)(*([alpha, beta] if "Syn" in kind else [beta]), **options)
-    if kind == "RSynaptic" and options["all_to_all"]:
-        made.recurrent.bias = None
-    return made
+    return getattr(snn, kind)(*([alpha, beta] if "Syn" in kind else [beta]), **options)
 
 
 def _recurrence(random: Random, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -278,7 +275,7 @@ class SpikingJellyNet(nn.Module):
         for k in range(depth + 1):
             kind = str(random.choice(["IFNode", "LIFNode", "LIFNode", "ParametricLIFNode",
                                       "CUBALIFNode", "SimpleLIFNode", "SimpleIFNode"]))  # fmt: skip
-            bias = kind != "CUBALIFNode" and random.random() < 0.7
+            bias = random.random() < 0.7
             if k == depth:
                 layers, made = last_synapses(shape, bias, 3.0), (CLASSES,)
             else:
@@ -370,7 +367,7 @@ class NorseNet(nn.Module):
                 layers.append(norse_neuron(random, kind, self.whole, int(np.prod(shape)), size))
                 shape = (size,)
                 continue
-            bias = kind != "LIF" and random.random() < 0.7
+            bias = random.random() < 0.7
             found, shape = synapses(random, shape, bias, 2.0 if kind == "IAF" else 6.0)
             layers += self._lifted(no_pool_of_values(found, constant) if not k else found)
             layers.append(norse_neuron(random, kind, self.whole))

@@ -142,7 +142,7 @@ def architectures(draw: st.DrawFn) -> Architecture:
             lif["learn_decay"] = draw(st.sampled_from(names))
         lif["learn_threshold"] = draw(st.integers(0, 3)) == 0
     kind = draw(st.sampled_from(("constant", "spikes")))
-    make = _Drawn(draw, family, lif["current_decay"] > 0, kind == "constant")
+    make = _Drawn(draw, family, kind == "constant")
     is_map = draw(st.integers(0, 3)) > 0
     shape: tuple[int, ...] = (draw(st.integers(1, 6)),)
     if is_map:
@@ -172,17 +172,11 @@ def architectures(draw: st.DrawFn) -> Architecture:
 
 
 class _Drawn:
-    """Draws layers.
+    """Draws layers; a constant input does not flow into C-LIF."""
 
-    Before a synaptic filter there are neither biases nor batch normalisation nor residual layers,
-    and a constant input does not flow into C-LIF.
-    """
-
-    def __init__(self, draw: st.DrawFn, family: str, filtered: bool, constant: bool) -> None:
+    def __init__(self, draw: st.DrawFn, family: str, constant: bool) -> None:
         self.draw = draw
         self.family = family
-        self.filtered = filtered
-        self.plain = family == "lif"  # biases and batch normalisation may stand anywhere
         self.constant = constant  # the next neurons are the first, and their input is constant
 
     def neurons(self) -> dict[str, Any]:
@@ -194,11 +188,11 @@ class _Drawn:
 
     def bias(self) -> bool:
         """Whether synapses have a bias."""
-        return self.plain and self.draw(st.booleans())
+        return self.draw(st.booleans())
 
     def normalised(self, synapses: dict[str, Any]) -> Layers:
         """Synapses, and perhaps batch normalisation behind them."""
-        if not self.plain or not self.draw(st.booleans()):
+        if not self.draw(st.booleans()):
             return [synapses]
         kind = self.draw(st.sampled_from(("plain", "td")))
         alpha = self.draw(st.sampled_from((1.0, 0.75))) if kind == "td" else 1.0
@@ -214,7 +208,7 @@ class _Drawn:
         layers = self.closed(linear(features, bias=self.bias()))
         if layers[-1] == LIF and self.draw(st.booleans()):
             layers[-1] = {"type": "lif", "recurrent": True}
-        if not self.filtered and self.draw(st.booleans()):
+        if self.draw(st.booleans()):
             out, way = features, Layers()
             if self.draw(st.booleans()):
                 out = self.draw(st.integers(1, 6))
@@ -233,7 +227,7 @@ class _Drawn:
             options = {"stride": stride, "padding": padding, "bias": self.bias()}
             layers += self.closed(conv(channels, kernel, **options))
             extents = tuple((n + 2 * padding - kernel) // stride + 1 for n in extents)
-            if not self.filtered and draw(st.booleans()):
+            if draw(st.booleans()):
                 block, extents = self._residual(channels, extents)
                 layers += block
             pool = draw(st.integers(1, min(3, *extents)))

@@ -262,26 +262,6 @@ REFUSED |= {
         with_lif(*CLIF_LAYERS, learn_threshold=True),
         "layers[1]: clif has fixed decays",
     ),
-    "clif after a bias": (
-        with_lif(linear(4), CLIF, linear(3)),
-        "layers[1]: clif with a synaptic filter must follow conv or linear with bias = false",
-    ),
-    "clif after batchnorm": (
-        with_lif(linear(4, bias=False), BATCHNORM, CLIF, linear(3)),
-        "layers[2]: clif with a synaptic filter must follow conv or linear with bias = false",
-    ),
-    "clif after a residual": (
-        after_spikes(residual([conv(3, 1), LIF, conv(3, 1)]), CLIF),
-        "layers[3]: clif with a synaptic filter must follow conv or linear with bias = false",
-    ),
-    "lif with a filter after a bias": (
-        with_lif(linear(4), LIF, linear(3), current_decay=0.5),
-        "layers[1]: lif with a synaptic filter must follow conv or linear with bias = false",
-    ),
-    "lif with a filter after batchnorm": (
-        with_lif(linear(4, bias=False), BATCHNORM, LIF, linear(3), current_decay=0.5),
-        "layers[2]: lif with a synaptic filter must follow conv or linear with bias = false",
-    ),
     "clif after input": (with_layers(CLIF, FLATTEN, linear(10)), "layers[0]: clif must follow"),
     "clif after lif": (with_layers(conv(3), LIF, CLIF), "layers[2]: clif must follow"),
     "batchnorm kind": (with_layers(conv(3), {**BATCHNORM, "kind": "tdBN"}), "layers[1].kind"),

@@ -258,16 +258,6 @@ def tutorials() -> dict[str, tuple[nn.Module, tuple[int, ...], int, bool]]:
     return made
 
 
-# What chips and files have no place for.
-_SUBTRACTS = {
-    "generic": "SD204 NIR cannot say a reset by subtraction",
-    "loihi2": "SD202 loihi2 resets membranes to zero only",
-}
-_CURRENTS = dict.fromkeys(
-    ("generic", "loihi2"), "SD204 NIR cannot say a synaptic current in this encoding"
-)
-
-
 @pytest.mark.parametrize("name", tutorials())
 def test_tutorials(name: str, tmp_path: Path) -> None:
     model, shape, timesteps, constant = tutorials()[name]
@@ -275,9 +265,7 @@ def test_tutorials(name: str, tmp_path: Path) -> None:
     assert all(rate > 0.01 for rate in check(net).values())
     expected = {"generic": "file", "loihi2": "file"}
     if name.startswith("snntorch") and not name.endswith("zero"):
-        expected = _SUBTRACTS
-    elif name.startswith("norse"):
-        expected = _CURRENTS
+        expected["loihi2"] = "SD202 loihi2 resets membranes to zero only"
     assert exported(net, tmp_path) == expected
 
 
@@ -432,7 +420,6 @@ WRONG: dict[str, tuple[Any, Any, str]] = {
     "norse-leak": (
         lambda: norse.LICell(p=norse.LIParameters(v_leak=torch.tensor(0.1))), handed, "v_leak"),
     "norse-start": (lambda: norse.LIFCell(), foreign_state, "nor its state at rest"),
-    "norse-bias": (lambda: norse.LIFCell(), handed, "synaptic filter"),
 }  # fmt: skip
 
 
@@ -440,7 +427,7 @@ WRONG: dict[str, tuple[Any, Any, str]] = {
 def test_wrong_use_is_refused_by_its_path(name: str) -> None:
     make, use, said = WRONG[name]
     torch.manual_seed(0)
-    model = Stepped(make(), use, bias=name == "norse-bias").eval()
+    model = Stepped(make(), use, bias=False).eval()
     spec = InputSpec(name="input", kind="spikes", shape=(6,))
     with pytest.raises(SnnDeployError) as caught:
         freeze(model, spec, timesteps=4)

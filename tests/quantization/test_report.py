@@ -56,7 +56,11 @@ def retraced(graph: Graph, integer: Graph, name: str, recording: Recording) -> i
             source, shape = projection.source, integer.shape_of(projection.source)
             if integer.is_input(source):
                 spec = integer.input(source)
-                if spec.kind == "constant":
+                if spec.always_fires:
+                    if then < 0:
+                        continue
+                    sent = np.ones((len(wanted), *shape), np.int64)
+                elif spec.kind == "constant":
                     sent = spec.encode(recording.values[""])
                 elif then >= 0:
                     sent = recording.spikes[""][:, then]
@@ -209,7 +213,7 @@ def test_the_manifest_says_how_it_was_quantized(model: Path, tmp_path: Path) -> 
     assert configuration.pop("calibration")["samples"] == 16
     assert configuration == {
         "timesteps": 3, "formats": ["nir"], "bits": 4, "granularity": "channel",
-        "clipping": "mse", "rounding": "learned", "correction": True,
+        "clipping": "mse", "rounding": "learned", "correction": True, "dialect": "portable",
     }  # fmt: skip
     table = manifest["proof"]["quantization"]
     assert table["samples"] == 4

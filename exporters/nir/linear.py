@@ -210,12 +210,8 @@ def _synapses(first: LinearMap, second: LinearMap) -> LinearMap:
         shape = pooled_shape(first.source, first.pool)
         factor = np.broadcast_to(one.weight.reshape(-1, *[1] * (len(shape) - 1)), shape)
         return LinearMap(first.source, first.pool, Dense(two.weight * factor.reshape(-1)))
-    if (
-        second.pool is None
-        and isinstance(one, Dense)
-        and _in_place(two)
-        and two.groups == len(one.weight)
-    ):
+    one_each = _in_place(two) and len(two.weight) == len(one.weight)
+    if second.pool is None and isinstance(one, Dense) and one_each:  # of targets into the rows
         return LinearMap(first.source, first.pool, Dense(two.weight.reshape(-1, 1) * one.weight))
     matrix = replace(second, delay=0).dense().whole.weight
     if isinstance(one, Dense):

@@ -85,6 +85,7 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.test .peers/training/.made
 	$(BIN)/python benchmarks/event.py
 	$(BIN)/python benchmarks/lava.py
+	$(BIN)/python benchmarks/onnx_engine.py
 	PYTHONPATH=$(CURDIR) .peers/training/bin/python benchmarks/training.py
 
 clean:

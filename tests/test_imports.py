@@ -29,7 +29,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("sim",),
     ("packets", "hardware", "hdf5"),
     ("hdf5_child",),
-    ("checks",),
+    ("checks", "biases"),
     ("graph",),
     ("synapses",),
     ("numerics",),

@@ -25,7 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_deploy.errors import SnnDeployError
-from snn_deploy.exporters import ReadOptions, Written, exporter, exporter_of
+from snn_deploy.exporters import (
+    Exporter,
+    Polyglot,
+    ReadOptions,
+    Written,
+    exporter,
+    exporter_of,
+)
 from snn_deploy.graph import LIF, Graph
 from snn_deploy.hardware import Target, target
 from snn_deploy.mapping import design_rules
@@ -91,6 +98,7 @@ def export(
     output: str | os.PathLike[str],
     *,
     formats: Sequence[str] | None = None,
+    dialect: str = "portable",
     bits: int | None = None,
     granularity: str = "tensor",
     clipping: str | None = None,
@@ -113,6 +121,7 @@ def export(
     to : target with a number format, by name or as a target.
     output : folder; made if need be. Files of an earlier export in it are replaced.
     formats : exporters to use; default: the target's. ``model.nir`` is always written.
+    dialect : whose words ``model.nir`` is in: ``portable``, or ``sinabs``.
     bits, granularity, clipping, rounding, correction : how weights become integers; see
         :class:`snn_deploy.quantization.scheme.Scheme`.
     calibration : file of a recording for the choices that look at one.
@@ -144,6 +153,7 @@ def export(
     recipe = None if finetune is None else _tuning_recipe(finetune, scheme, clipping, calibration)
     wanted = dict.fromkeys(["nir", *(chip.formats if formats is None else formats)])
     exporters = {name: exporter(name) for name in wanted}
+    exporters["nir"] = _in_dialect(exporters["nir"], dialect)
     output = Path(output)
     if Path(model).suffix == ".pt":
         if reading is not None:
@@ -179,7 +189,7 @@ def export(
             written[name] = one.export(graph, stage)
         trace = simulate(graph, example, engine="reference", trace=True)
         write_npz(stage / RECORDED, _recorded(example, trace.spikes, trace.output))
-        configuration = _configuration(graph, written, scheme, calibration, seen)
+        configuration = _configuration(graph, written, dialect, scheme, calibration, seen)
         configuration |= source.configuration
         if recipe is not None and tuned is not None:
             configuration["finetune"] = {
@@ -266,6 +276,12 @@ class _NetworkFile:
 _Source = _Checkpoint | _NetworkFile
 
 
+def _in_dialect(one: Exporter, dialect: str) -> Exporter:
+    if not isinstance(one, Polyglot):
+        raise SnnDeployError("SD104", "the installed exporter of .nir files has no dialects")
+    return one.with_dialect(dialect)
+
+
 def _tuning_recipe(
     path: str | os.PathLike[str],
     scheme: Scheme,
@@ -306,12 +322,12 @@ def _tuned(model: Any, chip: Target, recipe: Recipe, scheme: Scheme, step: Step)
 
 def _synthetic(graph: Graph) -> Recording:
     """A made-up input inside the declared range, for checkpoints without an example."""
-    fed = [spec for spec in graph.inputs if not spec.always_fires]
     random = np.random.default_rng(0)
-    spikes, values = {}, {}
-    for spec in fed:
+    spikes: dict[str, NDArray[Any]] = {}
+    values: dict[str, NDArray[Any]] = {}
+    for spec in graph.fed:
         found = made_up(spec, graph.timesteps or 16, _SYNTHETIC_SAMPLES, _SYNTHETIC_RATE, random)
-        name = "" if len(fed) == 1 else spec.name
+        name = "" if len(graph.fed) == 1 else spec.name
         (spikes if spec.kind == "spikes" else values)[name] = found
     return Recording(spikes=spikes, values=values)
 
@@ -381,6 +397,7 @@ def _manifest(
 def _configuration(
     graph: Graph,
     written: dict[str, Written],
+    dialect: str,
     scheme: Scheme,
     calibration: str | os.PathLike[str] | None,
     seen: Recording | None,
@@ -392,6 +409,7 @@ def _configuration(
     return {
         "timesteps": graph.timesteps,
         "formats": list(written),
+        "dialect": dialect,
         "calibration": looked_at,
         **asdict(scheme),
     }
@@ -564,7 +582,7 @@ def recorded_input(artefact: Artefact) -> Recording:
         name, _, kind = key.rpartition(".")
         if kind in held:
             held[kind][name] = array
-    return Recording(**held)
+    return Recording(spikes=held["spikes"], values=held["values"])
 
 
 def replay_recorded(artefact: Artefact) -> Replay:

@@ -152,11 +152,11 @@ def interrupted(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
-def unfaithful(self: NirExporter, graph: Graph, path: Path) -> None:
+def unfaithful(self: NirExporter, graph: Graph, path: Path, *dialect: Any) -> None:
     """An exporter that says something else than it was told."""
     weight = graph.projections[-1].synapses.weight
     weight[...] = -weight
-    faithful(self, graph, path)
+    faithful(self, graph, path, *dialect)
     weight[...] = -weight
 
 

@@ -30,6 +30,7 @@ Edit = Callable[[dict[str, Any]], object]
 
 TEXT = "node/metadata/snn_deploy"
 ARRAYS = "node/metadata/snn_deploy_arrays"
+ENCODING = "node/metadata/snn_deploy_encoding"
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,10 @@ def put(name: str, value: Any) -> Change:
     return change
 
 
+def new(name: str, value: Any) -> Change:
+    return lambda file: file.__setitem__(name, value)
+
+
 def drop(name: str) -> Change:
     return lambda file: file.__delitem__(name)
 
@@ -81,6 +86,15 @@ def edit_edges(file: h5py.File, order: slice, *more: tuple[str, str]) -> None:
     edges = [*file["node/edges"][()].tolist()[order], *more]
     del file["node/edges"]
     file.create_dataset("node/edges", data=edges, dtype=h5py.string_dtype())
+
+
+def said(key: str, value: Any) -> Change:
+    """Change one entry of how the tensors are to be read."""
+
+    def change(file: h5py.File) -> None:
+        put(ENCODING, json.dumps(json.loads(file[ENCODING][()]) | {key: value}))(file)
+
+    return change
 
 
 NODES = "node/nodes"
@@ -93,7 +107,14 @@ CHANGES: dict[str, tuple[str, Change]] = {
     "weight, infinite": ("SD405", add(f"{NODES}/output_synapses/weight", np.inf)),
     "weight, not a number": ("SD405", add(f"{NODES}/output_synapses/weight", np.nan)),
     "threshold": ("SD405", add(f"{NODES}/conv1_neurons/v_threshold", 1e-9)),
-    "reset": ("SD405", add(f"{NODES}/conv1_neurons/v_reset", 1)),
+    "reset": ("SD405", new(f"{NODES}/conv1_neurons/v_reset", np.ones((4, 6, 6)))),
+    "reset by subtraction": ("SD405", new(f"{NODES}/conv1_neurons/metadata/reset", "subtract")),
+    "encoding gone": ("SD401", drop(ENCODING)),
+    "dialect unknown": ("SD401", put(ENCODING, '{"dialect": "spam"}')),
+    "another dialect": ("SD405", said("dialect", "sinabs")),
+    "another timestep": ("SD405", said("dt", 1e-3)),
+    "another node": ("SD405", said("nodes", {})),
+    "another readout": ("SD405", said("readouts", {"output": "last"})),
     "time constant": ("SD405", add(f"{NODES}/conv1_neurons/tau", 1e-9)),
     "resistance": ("SD405", add(f"{NODES}/conv1_neurons/r", 1)),
     "leak": ("SD405", add(f"{NODES}/conv2_neurons/v_leak", 1)),
@@ -198,9 +219,12 @@ EDITS: dict[str, tuple[str, Edit | str]] = {
     "number beyond float64": ("SD401", entry("inputs", 0, "low", value=-(10**400))),
     "mean beyond float64": ("SD401", entry("inputs", 0, "mean", value=[10**400])),
     "too deep": ("SD401", "[" * 100_000),
-    # what NIR cannot say
+    # what the tensors would say otherwise
     "delay": ("SD405", entry("projections", 1, "delay", value=1)),
-    "current": ("SD405", entry(*FIRST, "current_decay", value={"array": 0, "shape": []})),
+    "current": (
+        "SD405",
+        entry("populations", 1, "neurons", "current_decay", value={"array": 0, "shape": []}),
+    ),
     "several spikes": ("SD401", entry("populations", 0, "max_spikes", value=2)),
     "true spikes": ("SD401", entry("populations", 0, "max_spikes", value=True)),
     "delay per synapse": (
@@ -271,7 +295,7 @@ def test_network_of_others_is_refused(tmp_path: Path) -> None:
         "output": nir.Output({"output": shape}),
     }
     nir.write(path, nir.NIRGraph(nodes, [("input", "affine"), ("affine", "output")]))
-    with refused("SD204", "no integer network"):
+    with refused("SD204", "no network of snn-deploy"):
         exporter.read(path)
 
 

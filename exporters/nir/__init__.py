@@ -10,26 +10,35 @@ from pathlib import Path
 
 from snn_deploy.exporters import Opened, ReadOptions, Written
 from snn_deploy.exporters.nir import own
+from snn_deploy.exporters.nir.compatibility import facts
 from snn_deploy.exporters.nir.file import read_file
 from snn_deploy.exporters.nir.foreign import open_foreign
+from snn_deploy.exporters.nir.neurons import DialectName, dialect_named
 
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import Graph
 
 
 class NirExporter:
-    """Reads and writes ``.nir`` files."""
+    """Reads and writes ``.nir`` files; ``dialect`` is whose words the tensors are in."""
 
     suffix = ".nir"
 
-    def export(self, graph: Graph, folder: Path) -> Written:
-        """Write ``model.nir``."""
-        self.write(graph, folder / "model.nir")
-        return Written(("model.nir",), {})
+    def __init__(self, dialect: DialectName = "portable") -> None:
+        self.dialect = dialect
 
-    def write(self, graph: Graph, path: Path) -> None:
-        """Write a graph."""
-        own.write(graph, path)
+    def with_dialect(self, name: str) -> NirExporter:
+        """The exporter that writes this dialect. Raises SD105 for one that is not known."""
+        return NirExporter(dialect_named(name))
+
+    def export(self, graph: Graph, folder: Path) -> Written:
+        """Write ``model.nir``; the facts say which libraries run it as the network runs."""
+        self.write(graph, folder / "model.nir", self.dialect)
+        return Written(("model.nir",), facts(graph, self.dialect))
+
+    def write(self, graph: Graph, path: Path, dialect: DialectName = "portable") -> None:
+        """Write a graph, float or integer. Raises SD203, SD204, and SD4xx for illegal graphs."""
+        own.write(graph, path, dialect)
 
     def open(self, path: Path, options: ReadOptions) -> Opened:
         """Read a file: as it says itself if it is ours, else in the dialect asked for.

@@ -1,207 +1,210 @@
-"""The integer graph as NIR nodes in float semantics, for other simulators to run.
+"""A graph as NIR nodes in float semantics, for other simulators to run.
 
-Euler with dt = 1e-4 s: ``tau = dt / (1 - g)``, ``r = 1``, ``v_leak = v_reset = 0``, so that a
-reader's ``v += dt/tau * (x - v)`` is our membrane times (1 - g), and ``v_threshold`` is (1 - g)
-times the level that fires. Readers compare with ``>`` or ``>=``; the factor 1 - 2^-22 makes both
-fire on a tie. Weights stay integers (in float32, exact); those of values carry the input's step, so
-that the file takes normalised values as the trained network did.
+What the format has no place for (how a spike resets, several spikes per timestep) is metadata of
+the node it concerns; :mod:`compatibility` says who runs the file exactly.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from dataclasses import dataclass
 
 import nir
 import numpy as np
-from numpy.typing import NDArray
+from snn_deploy.exporters.nir.assembly import Assembly, Edge
+from snn_deploy.exporters.nir.neurons import TIMESTEP, DialectName, nodes_of
+from snn_deploy.exporters.nir.projections import Ends, add_projection, branches, identity
+from snn_deploy.exporters.nir.values import Float, dynamics, forgets, has_memory, weights
 
 from snn_deploy.errors import SnnDeployError
-from snn_deploy.graph import LIF, Graph, Population, Projection, ResetTo
-from snn_deploy.numerics import NumberFormat, kept_share
-from snn_deploy.synapses import Conv2d, Dense, pooled_shape
-
-DT = 1e-4
-TIE_MARGIN = 1 - 2.0**-22
-
-Array = NDArray[Any]
+from snn_deploy.graph import Graph, Integrator, Population, Projection
+from snn_deploy.synapses import Conv2d
 
 
-def encode(graph: Graph) -> nir.NIRGraph:
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """A graph of NIR nodes.
+
+    ``nodes``: by input and population, the node that stands for it; of a readout without a memory,
+    the Output. ``late``: edges that close a loop.
+    """
+
+    graph: nir.NIRGraph
+    dialect: DialectName
+    nodes: dict[str, str]
+    late: frozenset[Edge]
+
+    @property
+    def dt(self) -> float:
+        """Length of a timestep, in the unit of the file's time constants."""
+        return TIMESTEP[self.dialect]
+
+
+def node_names(graph: Graph, dialect: DialectName) -> dict[str, str]:
+    """The node of every population, and of every input that feeds something.
+
+    Of inputs that always fire no node is made where a bias says the same.
+    """
+    return _place(graph, dialect, Assembly())[0]
+
+
+def encode(graph: Graph, dialect: DialectName = "portable", most: int | None = None) -> Encoded:
     """Build the NIR graph.
+
+    Parameters
+    ----------
+    most : how many weights may be made, None for any number.
 
     Raises
     ------
     SnnDeployError
-        SD204 naming the place that NIR cannot say.
+        SD204 naming the place that NIR, or the dialect, cannot say; SD405 for more than ``most``.
     """
-    number_format = graph.number_format
-    if number_format is None:
-        raise ValueError("only integer graphs are encoded")
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        raise _unsaid("more than one input or output", "graph")
-    (spec,), (output,) = graph.inputs, graph.outputs
-    for name in (p.name for p in graph.populations):
-        if name in ("input", "output") and name != output:
-            raise _unsaid("a population of this name beside the file's own node", name)
-    nodes: dict[str, nir.NIRNode] = {"input": nir.Input({"input": np.array(spec.shape)})}
-    edges: list[tuple[str, str]] = []
-    ends: dict[str, str] = {spec.name: "input"}
+    assembly = Assembly(most)
+    names, outputs = _place(graph, dialect, assembly)
     for population in graph.populations:
-        if population.neurons.current_decay is not None:
-            raise _unsaid("a synaptic current in this encoding", population.name)
-        if isinstance(population.neurons, LIF) and population.neurons.readout is not None:
-            raise _unsaid("a readout of the membranes of neurons that fire", population.name)
-        if population.max_spikes > 1:
-            raise _unsaid("several spikes per timestep", population.name)
-        # A readout without memory is no node: its current is the output, averaged by the reader.
-        if isinstance(population.neurons, LIF):
-            ends[population.name] = f"{population.name}_neurons"
-            if ends[population.name] in nodes:
-                raise _unsaid(f"two nodes called {ends[population.name]}", population.name)
-            nodes[ends[population.name]] = _neurons(population, population.neurons, number_format)
-        elif population.name != output:
-            raise _unsaid("a readout that is not the output", population.name)
-        elif (population.neurons.decay != 0).any() or population.neurons.readout != "mean":
-            raise _unsaid("a readout other than the mean current", population.name)
-    nodes["output"] = nir.Output({"output": np.array(graph.population(output).shape)})
-    if isinstance(graph.population(output).neurons, LIF):
-        edges.append((ends[output], "output"))
-    for population in graph.populations:
-        for index, projection in enumerate(graph.incoming(population.name)):
-            bias = population.neurons.bias if index == 0 else np.zeros((), np.int64)
-            into = ends.get(population.name, "output")
-            _add_projection(
-                graph, projection, bias, number_format, nodes, edges, ends[projection.source], into
-            )
+        _add_population(assembly, graph, population, dialect, names, outputs)
+    edges = assembly.sorted_edges()
     try:
-        return nir.NIRGraph(nodes=nodes, edges=edges, type_check=True)
+        made = nir.NIRGraph(nodes=assembly.nodes, edges=edges, type_check=True)
     except ValueError as error:
-        raise _unsaid(f"this graph ({error})", "graph") from None
+        raise SnnDeployError("SD204", f"NIR cannot say this graph ({error})") from None
+    return Encoded(made, dialect, names, frozenset(assembly.late))
 
 
-def _unsaid(what: str, where: str) -> SnnDeployError:
-    return SnnDeployError("SD204", f"NIR cannot say {what}", where=where)
+def _place(
+    graph: Graph, dialect: DialectName, assembly: Assembly
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Add Input and Output nodes, name the others; returns nodes and Outputs, by population.
+
+    A population that feeds nothing has an Output even if nobody asked for it: NIR adds one, else.
+    """
+    sources = {p.source for p in graph.projections if _held(graph, p) is None}
+    inputs = [spec for spec in graph.inputs if spec.name in sources]
+    ends = [p for p in graph.populations if p.name in graph.outputs or p.name not in sources]
+    names, outputs = {}, {}
+    for spec in inputs:
+        wanted = "input" if len(inputs) == 1 else f"{spec.name}_input"
+        names[spec.name] = assembly.add(wanted, nir.Input({"input": np.array(spec.shape)}))
+    for population in ends:
+        wanted = "output" if len(ends) == 1 else f"{population.name}_output"
+        node = nir.Output({"output": np.array(population.shape)})
+        outputs[population.name] = assembly.add(wanted, node)
+    for population in graph.populations:
+        if _is_current(graph, population, dialect):
+            names[population.name] = outputs[population.name]
+        else:
+            names[population.name] = assembly.reserve(f"{population.name}_neurons")
+    return names, outputs
 
 
-def _neurons(population: Population, neurons: LIF, number_format: NumberFormat) -> nir.NIRNode:
-    unit = 2.0**number_format.fraction_bits
-    level = neurons.threshold.astype(np.float64) * 2.0**number_format.threshold_shift
-    level = (level + (number_format.comparator == ">")) / unit
-    if not isinstance(neurons.reset, ResetTo):
-        raise _unsaid("a reset by subtraction", population.name)
-    kept = kept_share(neurons.decay, number_format.decay_rule, number_format.decay_bits)
-    full = np.ones(population.shape)
-    lost = 1 - kept
-    if (lost == 0).all():
-        return nir.IF(
-            r=full / DT,
-            v_threshold=level * TIE_MARGIN * full,
-            v_reset=neurons.reset.value / unit * full,
-        )
-    if (lost == 0).any():
-        raise _unsaid("neurons with and without leak in one population", population.name)
-    return nir.LIF(
-        tau=DT / lost * full,
-        r=full,
-        v_leak=0 * full,
-        v_threshold=lost * level * TIE_MARGIN * full,
-        v_reset=lost * neurons.reset.value / unit * full,
-    )
+def _is_current(graph: Graph, population: Population, dialect: DialectName) -> bool:
+    """Whether the output is a current without memory: no node, the reader averages it."""
+    if not isinstance(population.neurons, Integrator) or not forgets(graph, population):
+        return False
+    joined = has_memory(graph, population) and not _apart(graph, population, dialect)
+    return not joined and _per_channel(population)
 
 
-def _add_projection(
+def _apart(graph: Graph, population: Population, dialect: DialectName) -> bool:
+    """Whether a synaptic current with a memory is a node of its own.
+
+    sinabs has no other way; elsewhere it is one where the sum of a host bypasses the memory.
+    """
+    return dialect == "sinabs" or any(graph.on_host(p) for p in graph.incoming(population.name))
+
+
+def _per_channel(population: Population) -> bool:
+    """Whether weights can add the bias: one per neuron of a vector, or per channel of a map."""
+    bias = population.neurons.bias
+    return len(population.shape) == 1 or bias.ndim < 3 or bool((bias == bias[:, :1, :1]).all())
+
+
+def _held(graph: Graph, projection: Projection) -> Float | None:
+    """What an input that always fires adds to every channel, where other weights can hold it.
+
+    Shape (N,), or (C, 1, 1); None for other projections, and where there are no such weights.
+    """
+    spec = next((i for i in graph.inputs if i.name == projection.source), None)
+    if spec is None or not spec.always_fires or projection.longest_delay:
+        return None
+    synapses = projection.synapses
+    if isinstance(synapses, Conv2d) and synapses.padding != (0, 0):
+        return None
+    if not any(_holds(graph, p) for p in graph.incoming(projection.target)):
+        return None
+    pool = 1 if projection.pool is None else math.prod(projection.pool.kernel)
+    summed = weights(graph, projection).reshape(len(synapses.weight), -1).sum(axis=1) * pool
+    axes = len(graph.shape_of(projection.target))
+    return np.asarray(summed.reshape(-1, *[1] * (axes - 1)))
+
+
+def _holds(graph: Graph, projection: Projection) -> bool:
+    """Whether weights of a projection can hold a bias of the synaptic current."""
+    source = next((i for i in graph.inputs if i.name == projection.source), None)
+    itself = projection.source == projection.target
+    always = source is not None and source.always_fires
+    return not (itself or always or graph.on_host(projection))
+
+
+def _add_population(
+    assembly: Assembly,
     graph: Graph,
-    projection: Projection,
-    bias: Array,
-    number_format: NumberFormat,
-    nodes: dict[str, nir.NIRNode],
-    edges: list[tuple[str, str]],
-    source: str,
-    target: str,
+    population: Population,
+    dialect: DialectName,
+    names: dict[str, str],
+    outputs: dict[str, str],
 ) -> None:
-    """Add pool, flatten and synapses of one projection, and the edges between them."""
-    if projection.longest_delay:
-        raise _unsaid("a delay in this encoding", projection.name)
-    base = projection.target
-    if len(graph.incoming(projection.target)) > 1:
-        base = f"{projection.target}_from_{projection.source}"
-    shape = graph.shape_of(projection.source)
-    seen = pooled_shape(shape, projection.pool)
+    """Add the nodes of a population and of what projects to it."""
+    neurons, name = dynamics(graph, population), population.name
+    held = {p.name: _held(graph, p) for p in graph.incoming(name)}
+    incoming = [p for p in graph.incoming(name) if held[p.name] is None]
+    place = {n: i for i, n in enumerate(n for group in graph.order for n in group)}
 
-    def chain(suffix: str, node: nir.NIRNode) -> None:
-        nonlocal source
-        name = f"{base}_{suffix}"
-        if name in nodes:
-            raise _unsaid(f"two nodes called {name}", projection.name)
-        nodes[name] = node
-        edges.append((source, name))
-        source = name
+    def late(projection: Projection) -> bool:
+        return place.get(projection.source, -1) >= place[projection.target]
 
-    if projection.pool is not None:
-        pool = projection.pool
-        chain(
-            "pool",
-            nir.SumPool2d(
-                kernel_size=np.array(pool.kernel),
-                stride=np.array(pool.stride),
-                padding=np.array([0, 0]),
-            ),
-        )
-    weight = _weight(graph, projection, number_format)
-    bias_unit = 2.0 ** (number_format.bias_shift - number_format.fraction_bits)
-    per_output = bias.astype(np.float64) * bias_unit
-    if isinstance(projection.synapses, Dense):
-        if len(seen) > 1:
-            chain("flatten", nir.Flatten({"input": np.array(seen)}, -len(seen), -1))
-        chain("synapses", nir.Affine(weight=weight, bias=_spread(per_output, weight, base)))
-    elif len(seen) == 1:
-        raise _unsaid("a convolution over a vector", projection.name)
+    biases: dict[str, Float] = {}  # by projection whose weights add them
+
+    def put(value: Float, among: list[Projection]) -> None:
+        carrier = min(among, key=late).name
+        biases[carrier] = biases.get(carrier, np.zeros(population.shape)) + value
+
+    for value in held.values():
+        if value is not None:
+            put(value, [p for p in incoming if _holds(graph, p)])
+    beside = [p for p in incoming if p.source != p.target]
+    if neurons.current_kept is not None:
+        beside = [p for p in beside if graph.on_host(p)]
+    drive = neurons.bias if (neurons.bias != 0).any() else None
+    target = names[name]
+    if _is_current(graph, population, dialect):
+        nodes = nodes_of(neurons, None, dialect, apart=True, where=name)
+        # Readers return what arrives at an Output as it is: sums are made before it.
+        if sum(branches(graph, p) for p in incoming) > 1 or (drive is not None and not beside):
+            target = assembly.add(f"{name}_sum", identity(assembly, population.shape, neurons.bias))
+            assembly.edges.append((target, outputs[name]))
+        elif drive is not None:
+            put(drive, beside)
     else:
-        chain("synapses", _convolution(projection.synapses, weight, per_output, seen, base))
-    edges.append((source, target))
-
-
-def _weight(graph: Graph, projection: Projection, number_format: NumberFormat) -> Array:
-    """Weights in weight units; of values, per unit of the normalised input."""
-    weight = projection.synapses.weight.astype(np.float64) * 2.0**projection.exponent
-    if graph.carries_values(projection):
-        weight /= graph.input(projection.source).scale or 1.0
-        if graph.on_host(projection):
-            weight *= 2.0 ** (number_format.bias_shift - number_format.fraction_bits)
-    return np.asarray(weight, np.float32)
-
-
-def _spread(bias: Array, weight: Array, where: str) -> Array:
-    """One bias per output channel, float32."""
-    if bias.size not in (1, len(weight)):
-        raise _unsaid("a bias per neuron of a convolution", where)
-    spread = np.empty(len(weight), np.float32)
-    spread[:] = bias.reshape(-1)
-    if (spread != np.broadcast_to(bias.reshape(-1), spread.shape)).any():
-        raise _unsaid("a bias of more than 24 bits", where)
-    return spread
-
-
-def _convolution(
-    synapses: Conv2d, weight: Array, bias: Array, seen: tuple[int, ...], where: str
-) -> nir.NIRNode:
-    out, per_group, height, width = weight.shape
-    if height != width:
-        raise _unsaid("a kernel that is not square", where)
-    if synapses.groups > 1:  # no reader knows groups: write them out with zeros
-        grouped = weight
-        weight = np.zeros((out, per_group * synapses.groups, height, width), np.float32)
-        rows = out // synapses.groups
-        for group in range(synapses.groups):
-            weight[
-                group * rows : (group + 1) * rows, group * per_group : (group + 1) * per_group
-            ] = grouped[group * rows : (group + 1) * rows]
-    return nir.Conv2d(
-        input_shape=(seen[1], seen[2]),
-        weight=weight,
-        stride=synapses.stride,
-        padding=synapses.padding,
-        dilation=synapses.dilation,
-        groups=1,
-        bias=_spread(bias, weight, where),
-    )
+        if drive is not None and beside and _per_channel(population):
+            put(drive, beside)
+            drive = None
+        apart = _apart(graph, population, dialect)
+        nodes = nodes_of(neurons, drive, dialect, apart=apart, where=name)
+        assembly.nodes[target] = nodes.body
+        if name in outputs:
+            assembly.edges.append((target, outputs[name]))
+    synaptic = target
+    if nodes.current is not None:
+        synaptic = assembly.add(f"{name}_current", nodes.current)
+        assembly.edges.append((synaptic, target))
+    for projection in incoming:
+        ends = Ends(
+            source=names[projection.source],
+            target=target if graph.on_host(projection) else synaptic,
+            bias=biases.get(projection.name),
+            dt=TIMESTEP[dialect],
+            late=late(projection),
+        )
+        add_projection(assembly, graph, projection, ends)

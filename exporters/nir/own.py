@@ -1,20 +1,22 @@
 """Files of ours: tensors for other simulators, the graph itself in the metadata.
 
-The reader rebuilds the tensors from the integer graph and refuses a file in which they differ, so
-that what others simulate and what we simulate cannot drift apart.
+The reader rebuilds the tensors from the graph, in the dialect that the file names, and refuses a
+file in which they differ, so that what others simulate and what we simulate cannot drift apart.
 """
 
 from __future__ import annotations
 
-import io
+import json
 from pathlib import Path
 from typing import Any
 
 import h5py
 import nir
 import numpy as np
-from snn_deploy.exporters.nir.encoding import encode
+from snn_deploy.exporters.nir.encoding import Encoded, encode, node_names
 from snn_deploy.exporters.nir.metadata import from_data, to_data
+from snn_deploy.exporters.nir.neurons import DialectName, dialect_named
+from snn_deploy.exporters.nir.writing import file_bytes
 
 from snn_deploy import checks
 from snn_deploy.errors import SnnDeployError
@@ -24,6 +26,7 @@ from snn_deploy.quantization import prove_ranges
 
 KEY = "snn_deploy"
 ARRAYS = "snn_deploy_arrays"
+ENCODING = "snn_deploy_encoding"
 
 # What a file may make us read; a description cannot need more.
 MAX_OBJECTS = 100_000
@@ -32,20 +35,53 @@ MAX_BYTES = 4 << 30
 MAX_EXPANSION = 2000
 
 
-def write(graph: Graph, path: Path) -> None:
-    """Write an integer graph."""
-    checks.check_integer(graph)
-    prove_ranges(graph)
-    encoded = encode(graph)
+def write(graph: Graph, path: Path, dialect: DialectName = "portable") -> None:
+    """Write a graph, float or integer.
+
+    Raises
+    ------
+    SnnDeployError
+        SD2xx and SD4xx for what is not legal, SD203 for registers that may overflow, SD204 naming
+        the place that NIR or the dialect cannot say, SD102 for the path.
+    """
+    _check(graph)
+    encoded = encode(graph, dialect)
     text, arrays = to_data(graph)
-    encoded.metadata = {KEY: text, ARRAYS: {str(i): a for i, a in enumerate(arrays)}}
-    content = io.BytesIO()  # HDF5 ends the process if the disk is full: we write ourselves
-    nir.write(content, encoded)
-    write_atomically(path, content.getvalue())
+    encoded.graph.metadata = {
+        KEY: text,
+        ARRAYS: {str(i): a for i, a in enumerate(arrays)},
+        ENCODING: _described(graph, encoded),
+    }
+    write_atomically(path, file_bytes(encoded.graph))
+
+
+def _check(graph: Graph) -> None:
+    if graph.number_format is None:
+        checks.check_float(graph)
+    else:
+        checks.check_integer(graph)
+        prove_ranges(graph)
+
+
+def _described(graph: Graph, encoded: Encoded) -> str:
+    """How to read the tensors, as JSON.
+
+    The dialect, a timestep in its unit, the nodes of inputs and populations, and how outputs that
+    are no spike counts are read out over time. (Readers before 1.0.5 know no metadata of an
+    Output.)
+    """
+    kinds = {name: graph.population(name).neurons.readout for name in graph.outputs}
+    how = {
+        "dialect": encoded.dialect,
+        "dt": encoded.dt,
+        "nodes": encoded.nodes,
+        "readouts": {name: kind for name, kind in kinds.items() if kind is not None},
+    }
+    return json.dumps(how, sort_keys=True, allow_nan=False)
 
 
 def read(path: Path) -> Graph:
-    """Read the integer graph, and check that the file's tensors are its tensors."""
+    """Read the graph, and check that the file's tensors are its tensors."""
     where = str(path)
     loaded = _load(path)
     metadata = loaded.metadata
@@ -53,44 +89,47 @@ def read(path: Path) -> Graph:
     if text is None or not isinstance(arrays, dict):
         raise SnnDeployError(
             "SD204",
-            "the file carries no integer network of snn-deploy",
+            "the file carries no network of snn-deploy",
             where=where,
             why="only files written by `snn-deploy export` can be simulated",
         )
     try:
         listed = [np.asarray(arrays[str(i)]) for i in range(len(arrays))]
-        decoded = text.decode("utf-8") if isinstance(text, bytes) else str(text)
-        graph = from_data(decoded, listed)
+        how = metadata[ENCODING]
+        dialect = dialect_named(json.loads(how)["dialect"])
+        graph = from_data(text, listed)
         # what the description claims must be in the file before anything is made of it
-        difference = _shape_difference(graph, loaded)
+        difference = _shape_difference(graph, dialect, loaded)
         if difference is None:
-            checks.check_integer(graph)
-            prove_ranges(graph)
+            _check(graph)
     except (
         ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError,
         RecursionError,
     ) as error:  # fmt: skip
         raise SnnDeployError(
             "SD401",
-            "the integer network in the file is not readable",
+            "the network in the file is not readable",
             where=where,
             why=str(error),
         ) from None
     except SnnDeployError as error:
         raise SnnDeployError(
             "SD401",
-            f"the integer network in the file is not legal: {error.message}",
+            f"the network in the file is not legal: {error.message}",
             where=f"{where}: {error.where}" if error.where else where,
         ) from None
     if difference is None:
         try:
-            difference = _difference(encode(graph).to_dict(), loaded.to_dict(), "")
+            encoded = encode(graph, dialect, most=_weights(loaded))
+            difference = _difference(encoded.graph.to_dict(), loaded.to_dict(), "")
+            if difference is None and _described(graph, encoded) != how:
+                difference = f"metadata.{ENCODING}"
         except SnnDeployError as error:  # what NIR cannot say was never written to NIR
-            difference = f"{error.where}: {error.message}"
+            difference = f"{error.where or 'graph'}: {error.message}"
     if difference is not None:
         raise SnnDeployError(
             "SD405",
-            f"{difference} is not what the integer network says",
+            f"{difference} is not what the network says",
             where=where,
             why="the file was changed after it was exported",
             fix="export again",
@@ -162,27 +201,32 @@ def _text_length(item: h5py.Dataset, size: int, where: str) -> int:
     raise SnnDeployError("SD402", f"texts longer than the file: {item.name}", where=where)
 
 
-def _shape_difference(graph: Graph, loaded: nir.NIRGraph) -> str | None:
+def _shape_difference(graph: Graph, dialect: DialectName, loaded: nir.NIRGraph) -> str | None:
     """The first input or population whose shape the file's nodes do not have."""
-    claimed = {"input": graph.inputs[0].shape, "output": graph.shape_of(graph.outputs[0])}
-    claimed |= {f"{p.name}_neurons": p.shape for p in graph.spiking()}
-    for name, shape in claimed.items():
-        node = loaded.nodes.get(name)
-        if isinstance(node, nir.Input | nir.Output):
-            found = tuple(int(n) for n in np.ravel(next(iter(node.input_type.values()))))
-        else:
-            found = getattr(getattr(node, "v_threshold", None), "shape", ())
-        if found != shape:
-            return f"nodes.{name}"
+    for name, node in node_names(graph, dialect).items():
+        found = loaded.nodes.get(node)
+        if found is None or tuple(np.ravel(found.input_type["input"])) != graph.shape_of(name):
+            return f"nodes.{node}"
     return None
 
 
+def _weights(loaded: nir.NIRGraph) -> int:
+    """How many weights the file may need while its tensors are made again."""
+    held = sum(
+        array.size
+        for node in loaded.nodes.values()
+        for array in vars(node).values()
+        if isinstance(array, np.ndarray)
+    )
+    return 4 * held
+
+
 def _difference(expected: Any, found: Any, path: str) -> str | None:
-    """Path of the first part in which two descriptions differ, metadata aside."""
+    """Path of the first part in which two descriptions differ, the graph's metadata aside."""
     if isinstance(expected, dict):
         if not isinstance(found, dict):
             return path
-        ignored = {"metadata", "type_check"}
+        ignored = {"metadata", "type_check"} if path == "" else set()
         for key in sorted((expected.keys() | found.keys()) - ignored):
             if key not in expected or key not in found:
                 return f"{path}{key}"

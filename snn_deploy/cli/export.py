@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     metavar="NAME,...",
     help="Files to write beside model.nir; default: the target's.",
 )
+@click.option(
+    "--dialect",
+    type=click.Choice(["portable", "sinabs"]),
+    default="portable",
+    help="Whose reading model.nir is written for; default: snnTorch's, Norse's, SpikingJelly's.",
+)
 @click.option("--bits", type=int, metavar="N", help="Bits of a weight; default: 8.")
 @click.option(
     "--granularity",
@@ -59,6 +65,7 @@ def command(
     to: str,
     output: str,
     formats: str | None,
+    dialect: str,
     bits: int | None,
     granularity: str,
     clipping: str | None,
@@ -87,6 +94,7 @@ def command(
         to,
         output,
         formats=None if formats is None else [name.strip() for name in formats.split(",")],
+        dialect=dialect,
         bits=bits,
         granularity=granularity,
         clipping=clipping,
@@ -130,7 +138,7 @@ def command(
     clipped = sum(p["clipped"] for p in quantized["populations"].values())
     lost = [p["weight_sqnr"] for p in quantized["populations"].values()]
     noise = min((dB for dB in lost if dB is not None), default=None)
-    lines = []
+    lines = [_readers(manifest["formats"]["nir"])]
     lava = manifest["formats"].get("lava")
     if lava is not None:
         fed = ", ".join(f"{kind} {name}" for name, kind in lava["driven_by"].items())
@@ -159,6 +167,19 @@ def command(
         *lines,
         f"wrote {', '.join(str(result.folder / name) for name in result.files)}",
     )
+
+
+def _readers(nir: Any) -> str:
+    """Who runs model.nir exactly, after which steps, and who does not."""
+    found: dict[str, list[str]] = {}
+    for name, peer in nir["peers"].items():
+        verdict = peer["verdict"]
+        if peer["mended"] == "exact" != verdict:
+            verdict = "exact after steps"
+        found.setdefault(verdict, []).append(name)
+    said = "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in found.items())
+    integers = "" if nir["integer_exact"] else ", the integers round more"
+    return f"NIR, dialect {nir['dialect']}, dt {nir['dt']:g}{integers}. {said} (see the manifest)"
 
 
 def _span(values: Any, form: str = "") -> str:

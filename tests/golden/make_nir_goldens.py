@@ -1,21 +1,22 @@
 """Keep NIR files that other libraries wrote, with what the modules they were written from did.
 
-``nir/PEER_KIND.nir`` is what the library's exporter made of a module of its own, and ``.npz`` beside
-it holds, for the same module:
+``nir/PEER_KIND.nir`` is what the library's exporter made of a module of its own, and ``.npz``
+beside it holds, for the same module:
 
 - ``inputs``: 0/1 [B, T, *shape], uint8;
 - ``NODE.spikes`` for every neuron node NODE of the file: how often it fired, uint8 [B, T, ...];
 - ``output``: what the module returned, float32 [B, T, ...].
 
-``nir/recordings.json`` says of each file: ``peer``, ``version``, ``kind``, ``seed``; ``dt``, the
-length of the module's timestep in the file's unit of time; ``reset``, what a spike does in it (``zero``:
-to the file's v_reset; ``subtract``: the threshold is subtracted); and what else the file does not
-say (``lost``). States start at zero unless that says otherwise.
+``nir/recordings.json`` says of each file who wrote it (``peer``, ``version``) of which network
+(``kind``, ``seed``: tests/peers/nir_modules.py), and how it is to be read: ``dialect``, ``dt`` in
+seconds (null where the file counts in timesteps), ``reset``; and what the module does that the file
+does not say (``lost``).
 
-To make them again, where the libraries are (see `make peers`; nothing of theirs is here but what they
-wrote)::
+To make them again, in the tests' environment and with the packages of `make peers`; nothing of
+theirs is here but what they wrote::
 
-    SNN_DEPLOY_MODULES=... python -m tests.golden.make_nir_goldens
+    SNN_DEPLOY_MODULES=.peers/training/lib/python3.11/site-packages \\
+      .venv/bin/python -m tests.golden.make_nir_goldens
 """
 
 from __future__ import annotations
@@ -56,7 +57,10 @@ def make(folder: Path) -> None:
         nir.write(folder / f"{name}.nir", one.graph)
         spikes = {f"{node}.spikes": counts for node, counts in one.spikes.items()}
         np.savez_compressed(
-            folder / f"{name}.npz", inputs=one.inputs, output=one.output.astype(np.float32), **spikes
+            folder / f"{name}.npz",
+            inputs=one.inputs,
+            output=one.output.astype(np.float32),
+            **spikes,
         )
         about[name] = one.info
     text = json.dumps(about, indent=2, sort_keys=True)

@@ -115,9 +115,11 @@ def content(item: h5py.Dataset, size: int) -> Any:
         texts, length = [], 0
         for value in np.asarray(item[()]).reshape(-1):
             texts.append(value.decode("utf-8") if isinstance(value, bytes) else value)
-            length += len(texts[-1]) if isinstance(texts[-1], str) else size + 1
-            if length > size:
+            if not isinstance(texts[-1], str):
                 return None
+            length += len(texts[-1])
+            if length > size:
+                raise RefusedError("SD402", f"texts longer than the file: {item.name}")
         return texts
     return None
 

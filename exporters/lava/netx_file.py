@@ -67,7 +67,7 @@ class Layer:
         value = self.data.get(name)
         if name not in self.data:
             return None
-        if not isinstance(value, np.ndarray) or value.dtype == object:
+        if not isinstance(value, np.ndarray):
             raise self.refuse(f"`{name}` holds no numbers", code="SD401")
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise self.refuse(f"`{name}` holds NaN or infinity", code="SD403")
@@ -148,7 +148,8 @@ def read_layers(path: Path) -> list[Layer]:
                 where=str(path),
                 why="netx counts the members of /layer, and looks for one more than there is",
             )
-        layers.setdefault(member, {})[rest[0]] = value
+        texts = isinstance(value, np.ndarray) and value.dtype == object
+        layers.setdefault(member, {})[rest[0]] = None if texts else value  # netx takes no lists
     if not layers:
         raise SnnDeployError("SD401", "the file holds no layers", where=str(path))
     if set(layers) != {str(index) for index in range(len(layers))}:

@@ -53,11 +53,11 @@ class NirExporter:
                 "SD104", "the file says itself how it is read", where=str(path),
                 fix="leave out the options for reading, or give --dialect to read its tensors",
             )  # fmt: skip
-        return Opened(self.read(path))
+        return Opened(own.read(file))
 
     def read(self, path: Path) -> Graph:
         """Read the graph of a file of ours."""
-        return own.read(path)
+        return own.read(read_file(path))
 
 
 exporter = NirExporter()

@@ -47,6 +47,14 @@ class Node:
         """An error about this node."""
         return SnnDeployError(code, message, where=self.where, why=why, fix=fix)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of an input, an output, or of the parameters of neurons; () if there is none."""
+        if self.kind in ("Input", "Output"):
+            return self.integers("shape")
+        arrays = [v.shape for v in self.parameters.values() if isinstance(v, np.ndarray)]
+        return max(arrays, key=len, default=())
+
     def has(self, name: str) -> bool:
         """Whether the file gives this parameter."""
         return self.parameters.get(name) is not None
@@ -104,7 +112,8 @@ class Node:
 class NirFile:
     """Nodes by name, in the order of the file, and edges between them; no subgraphs.
 
-    ``inputs`` and ``outputs`` are those of the whole graph, ``notes`` say what was mended.
+    ``inputs`` and ``outputs`` are those of the whole graph, ``notes`` say what was mended;
+    ``content`` is all that the file holds, by its path in it.
     """
 
     path: str
@@ -114,6 +123,7 @@ class NirFile:
     outputs: tuple[str, ...]
     metadata: Tree
     notes: tuple[str, ...]
+    content: dict[str, Content]
 
     def before(self, name: str) -> list[str]:
         """Nodes with an edge to this one."""
@@ -134,7 +144,8 @@ def read_file(path: Path) -> NirFile:
     """
     where = str(path)
     tree: Tree = {}
-    for name, value in read_hdf5(path, "node").items():
+    content = read_hdf5(path, "node")
+    for name, value in content.items():
         *groups, last = name.split("/")[1:]
         place = tree
         for group in groups:
@@ -152,6 +163,7 @@ def read_file(path: Path) -> NirFile:
         outputs=tuple(outputs),
         metadata=tree.get("metadata") or {},
         notes=tuple(reading.notes),
+        content=content,
     )
 
 

@@ -7,11 +7,15 @@ refuse the field, later ones take zeros for it.
 from __future__ import annotations
 
 import io
+import sys
 from typing import Any
 
 import h5py
 import nir
 import numpy as np
+
+from snn_deploy import hdf5_child
+from snn_deploy.hdf5 import Content
 
 
 def file_bytes(graph: nir.NIRGraph) -> bytes:
@@ -21,6 +25,22 @@ def file_bytes(graph: nir.NIRGraph) -> bytes:
         file.create_dataset("version", data=nir.version, dtype=h5py.string_dtype())
         _fill(file.create_group("node"), graph.to_dict())
     return content.getvalue()
+
+
+def written(content: bytes) -> dict[str, Content]:
+    """What a file of ours holds below ``node``, as :func:`snn_deploy.hdf5.read_hdf5` reads it."""
+    with h5py.File(io.BytesIO(content), "r") as file:
+        found, _ = hdf5_child.walk(file, "node", len(content), sys.maxsize)
+        return {name: _content(item, len(content)) for name, item in found.items()}
+
+
+def _content(item: h5py.Dataset | None, size: int) -> Content:
+    value = None if item is None else hdf5_child.content(item, size)
+    if isinstance(value, list):
+        texts = np.empty(len(value), object)
+        texts[:] = value
+        return texts.reshape(item.shape)
+    return value
 
 
 def _fill(group: h5py.Group, items: dict[str, Any]) -> None:

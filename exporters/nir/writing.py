@@ -39,7 +39,7 @@ def _content(item: h5py.Dataset | None, size: int) -> Content:
     if isinstance(value, list):
         texts = np.empty(len(value), object)
         texts[:] = value
-        return texts.reshape(item.shape)
+        return texts.reshape(() if item is None else item.shape)
     return value
 
 

@@ -147,7 +147,11 @@ def test_a_shortcut_of_ones_is_an_edge_behind_the_longer_way() -> None:
 def test_what_loops_back_comes_first() -> None:
     """Norse hands out what it runs last: that must not be the weights of a loop."""
     graph = named("a", "b")
-    graph = replace(graph, projections=(*graph.projections, dense("a", "a", 2, 2, delay=1)))
+    graph = replace(
+        graph,
+        populations=graph.populations[::-1],
+        projections=(*graph.projections, dense("a", "a", 2, 2, delay=1)),
+    )
     edges = encode(graph).graph.edges
     assert edges.index(("a_neurons", "a_from_a_synapses")) < edges.index(
         ("a_neurons", "b_synapses")

@@ -18,6 +18,7 @@ from snn_deploy.exporters.nir.values import rounds
 from snn_deploy.checks import check_integer
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import LIF, Graph, InputSpec, Integrator, Population, Projection
+from snn_deploy.numerics import NumberFormat
 from snn_deploy.packets import Recording
 from snn_deploy.quantization import prove_ranges
 from snn_deploy.synapses import Conv2d, Dense, Synapses, with_weights
@@ -140,14 +141,16 @@ def test_in_the_words_of_sinabs(case: Case) -> None:
     assert_said(case, "sinabs")
 
 
+@pytest.mark.parametrize("form", [LOIHI2, replace(LOIHI2, bias_shift=3)])
 @pytest.mark.parametrize("readout", [False, True])
 @pytest.mark.parametrize("dialect", ["portable", "sinabs"])
 def test_what_a_host_adds_bypasses_the_synaptic_current(
-    dialect: DialectName, readout: bool
+    dialect: DialectName, readout: bool, form: NumberFormat
 ) -> None:
     """A constant input of Loihi is a bias; spikes beside it pass the filter of the current."""
     value = InputSpec(name="value", kind="constant", shape=(2,), scale=1.0, high=3.0)
-    neurons: LIF | Integrator = lif(2048, threshold=24, bias=7, current_decay=integers(2048))
+    threshold = 24 if form is LOIHI2 else 10  # a bias mantissa is one weight unit, or an eighth
+    neurons: LIF | Integrator = lif(2048, threshold, bias=7, current_decay=integers(2048))
     if readout:
         neurons = Integrator(
             decay=integers(0), bias=integers(7), readout="last", current_decay=integers(2048)
@@ -158,7 +161,7 @@ def test_what_a_host_adds_bypasses_the_synaptic_current(
         projections=(dense("value", "p", 2, 2), dense("spikes", "p", 2, 2)),
         outputs=("p",),
         timesteps=4,
-        number_format=LOIHI2,
+        number_format=form,
     )
     even = tuple(replace(p, synapses=Dense(2 * p.synapses.weight)) for p in graph.projections)
     graph = replace(graph, projections=even)
@@ -170,3 +173,81 @@ def test_what_a_host_adds_bypasses_the_synaptic_current(
     assert len(np.unique(trace.membrane["p"])) > 5
     assert readout or 0 < trace.spikes["p"].mean() < 1
     assert_said(case, dialect)
+
+
+def biased(always: Synapses, other: Synapses, source: str = "in", **more: Any) -> Case:
+    """A population "p" with a synaptic current, before it an input that always fires, and another.
+
+    ``other`` are the synapses from ``source``; ``more`` is for those of the bias.
+    """
+    shape = always.target_shape((1,) if isinstance(always, Dense) else (1, 3, 3))
+    seen = shape if source == "p" else (2,) if isinstance(always, Dense) else (1, 3, 3)
+    first = () if source == "p" else (spike_input(*seen),)
+    spec = InputSpec(name="always", kind="spikes", low=1.0, shape=(1, *shape[1:]))
+    neurons = lif(2048, threshold=9, current_decay=integers(2048))
+    graph = Graph(
+        inputs=(*first, spec),
+        populations=(population("p", *shape, neurons=neurons),),
+        projections=(
+            Projection(source="always", target="p", synapses=always, **more),
+            Projection(source=source, target="p", synapses=other, delay=int(source == "p")),
+        ),
+        outputs=("p",),
+        timesteps=6,
+        number_format=GENERIC,
+    )
+    drawn = np.random.default_rng(0).integers(0, 2, (2, 6, *seen), np.uint8)
+    return Case(graph, Recording(spikes={} if source == "p" else {"": drawn}), 6)
+
+
+BIAS, WEIGHT = Dense(integers([[3], [-2]])), Dense(integers([[4, -1], [2, 5]]))
+ROWS = integers([[[[3]]], [[[-2]]]])
+KERNEL = Conv2d(np.arange(18).reshape(2, 1, 3, 3) - 8, padding=(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("case", "is_bias"),
+    [
+        (biased(BIAS, WEIGHT), True),
+        (biased(BIAS, WEIGHT, delay=2), False),
+        (biased(BIAS, WEIGHT, delay=integers([[1], [0]])), False),
+        (biased(Conv2d(ROWS), KERNEL), True),
+        (biased(KERNEL, KERNEL), False),
+    ],
+    ids=["vector", "later", "some later", "map", "less at the border"],
+)
+def test_an_input_that_always_fires_is_a_bias(case: Case, is_bias: bool) -> None:
+    """Before the synaptic current; where no bias says the same, it is an input of the file."""
+    encoded = encode(case.graph)
+    assert ("always" not in encoded.nodes) == is_bias
+    assert 0 < case.run("reference").spikes["p"].mean() < 1
+    assert_said(case)
+
+
+def test_weights_of_a_loop_hold_no_bias() -> None:
+    """Readers disagree whether those add their bias in the first timestep."""
+    encoded = encode(biased(BIAS, WEIGHT, source="p").graph)
+    assert encoded.nodes["always"] == "input"
+    assert not encoded.graph.nodes["p_from_p_synapses"].bias.any()
+
+
+@pytest.mark.parametrize("padding", range(5))
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_a_convolution_of_a_vector_meets_one_place(padding: int, dilation: int) -> None:
+    """The kernel's place that lies on the only pixel, or none."""
+    size = 2 * padding // dilation + 1  # one place for the kernel
+    rng = np.random.default_rng(0)
+    weight = rng.permutation(2 * 3 * size * size).reshape(2, 3, size, size)
+    synapses = Conv2d(weight, padding=(padding,) * 2, dilation=(dilation,) * 2)
+    neurons = Integrator(decay=integers(0), bias=integers(0), readout="last")
+    graph = Graph(
+        inputs=(spike_input(3),),
+        populations=(population("p", 2, neurons=neurons),),
+        projections=(Projection(source="in", target="p", synapses=synapses),),
+        outputs=("p",),
+        timesteps=4,
+        number_format=GENERIC,
+    )
+    case = Case(graph, Recording(spikes={"": rng.integers(0, 2, (2, 4, 3), np.uint8)}), 4)
+    assert case.run("reference").membrane["p"].any() == (padding % dilation == 0)
+    assert_said(case)

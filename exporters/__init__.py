@@ -30,6 +30,7 @@ class ReadOptions:
     input_range : smallest and largest value that may arrive; default: anything, which can be
         simulated but not quantized.
     readout : of outputs that are no spikes.
+    timesteps : for how long the network runs; default: as long as its input.
     dt : length of a timestep in the file's unit of time.
     dialect : whose reading of the file is meant, a name that the exporter knows.
     reset : what a spike does to the membrane: ``zero`` or ``subtract``.
@@ -40,6 +41,7 @@ class ReadOptions:
     input_kind: Literal["spikes", "constant", "graded"] | None = None
     input_range: tuple[float, float] | None = None
     readout: Literal["sum", "mean", "last", "max"] | None = None
+    timesteps: int | None = None
     dt: float | None = None
     dialect: str | None = None
     reset: Literal["zero", "subtract"] | None = None

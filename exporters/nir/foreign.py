@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from snn_deploy.exporters import Opened, ReadOptions
 from snn_deploy.exporters.nir.dynamics import DIALECTS, Dialect, ResetName, dt_of
 from snn_deploy.exporters.nir.file import NirFile
@@ -66,6 +68,8 @@ def open_foreign(file: NirFile, options: ReadOptions) -> Opened:
         lambda name, shape: _input(file.path, name, shape, options),
         options.readout or "mean",
     )
+    if options.timesteps is not None:
+        graph = replace(graph, timesteps=options.timesteps)
     kinds = {node.kind for node in file.nodes.values()}
     lost = dict.fromkeys(
         text

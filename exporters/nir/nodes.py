@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,9 @@ from snn_deploy.errors import SnnDeployError
 from snn_deploy.synapses import Conv2d, Dense, Pair, Shape, SumPool
 
 Array = NDArray[Any]
+
+# What no network has; shapes of files are not believed beyond it.
+MAX_NEURONS = 1 << 31
 
 WINDOWS = ("AvgPool2d", "Conv1d", "Conv2d", "SumPool2d")
 LINEAR = ("Affine", "Delay", "Flatten", "Linear", "Scale", *WINDOWS)
@@ -55,6 +59,8 @@ def affine(node: Node, shape: Shape, dt: float | None) -> Affine:
         target = found.map.target
     except SnnDeployError as error:
         raise node.refuse(f"does not fit its input: {error.message}") from None
+    if math.prod(target) > MAX_NEURONS:
+        raise node.refuse(f"makes {math.prod(target)} values", code="SD402")
     if found.bias is None:
         return found
     return Affine(found.map, np.broadcast_to(found.bias, target))
@@ -62,12 +68,15 @@ def affine(node: Node, shape: Shape, dt: float | None) -> Affine:
 
 def size_of_input(node: Node) -> int | None:
     """Number of values that a node takes, where it says so itself."""
-    if node.kind in ("Affine", "Linear"):
-        return int(node.array("weight").shape[-1])
-    if node.kind == "Conv2d" and node.has("input_shape"):
-        rows, columns = node.pair("input_shape", 1)
-        return int(node.array("weight").shape[1] * node.groups * rows * columns)
-    return None
+    if node.kind not in ("Affine", "Linear", "Conv2d"):
+        return None
+    shape = node.array("weight").shape
+    if node.kind != "Conv2d":
+        return shape[-1] if shape else None
+    if len(shape) != 4 or not node.has("input_shape"):
+        return None
+    rows, columns = node.pair("input_shape", 1)
+    return int(shape[1] * node.groups * rows * columns)
 
 
 def _bias(node: Node, target: Shape) -> NDArray[np.float64] | None:

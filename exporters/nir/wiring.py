@@ -6,6 +6,7 @@ in the shape of the convolution before it, since their order is the same.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,14 @@ from numpy.typing import NDArray
 from snn_deploy.exporters.nir.dynamics import NEURONS
 from snn_deploy.exporters.nir.file import NirFile, Node
 from snn_deploy.exporters.nir.linear import LinearMap, UnmappableError
-from snn_deploy.exporters.nir.nodes import LINEAR, WINDOWS, Affine, affine, size_of_input
+from snn_deploy.exporters.nir.nodes import (
+    LINEAR,
+    MAX_NEURONS,
+    WINDOWS,
+    Affine,
+    affine,
+    size_of_input,
+)
 
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.synapses import Shape
@@ -125,7 +133,7 @@ class Wiring:
         """The shape of an input, without batch axes that some writers leave in it."""
         node = self.file.nodes[name]
         shape = node.integers("shape")
-        if min(shape) < 1 or int(np.prod(shape, dtype=np.float64)) > 1 << 31:
+        if min(shape) < 1 or math.prod(shape) > MAX_NEURONS:
             raise node.refuse(f"an input of shape {shape}", code="SD401")
         after = [self.file.nodes[n] for n in self.file.after(name)]
         sizes = [size for size in map(size_of_input, after) if size is not None]

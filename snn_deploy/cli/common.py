@@ -88,6 +88,13 @@ _READING = (
         "default: mean.",
     ),
     click.option(
+        "--timesteps",
+        type=click.IntRange(1),
+        metavar="N",
+        help="For how long another's .nir network runs; without it, membranes that do not leak "
+        "have no bound, and cannot be quantized.",
+    ),
+    click.option(
         "--dt", type=float, metavar="SECONDS", help="Length of a timestep of another's .nir file."
     ),
     click.option(
@@ -96,7 +103,8 @@ _READING = (
         help="What a spike does to the membrane, where another's .nir file leaves it open.",
     ),
 )
-_SAID = ("input_bits", "input_shape", "input_kind", "input_range", "readout", "dt", "reset")
+_SAID = ("input_bits", "input_shape", "input_kind", "input_range", "readout", "timesteps", "dt",
+         "reset")  # fmt: skip
 
 
 def reading_options(command: Any, flag: str = "--dialect") -> Any:

@@ -104,12 +104,15 @@ class Choice:
 
     def unfit(self, why: str | None) -> SnnDeployError:
         """The error where no scale fits."""
+        fix = "lower its biases, weights or fan-in against its threshold"
+        if self.graph.timesteps is None and (self.population.neurons.decay == 1).any():
+            fix = "say for how many timesteps it runs: without leak its membranes have no other end"
         return SnnDeployError(
             "SD203",
             f"no scale puts this population into {self.chip}'s integers",
             where=self.population.name,
             why=why,
-            fix="lower its biases, weights or fan-in against its threshold",
+            fix=fix,
         )
 
 

@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from snn_deploy.exporters.nir.dynamics import NEURONS, SPIKING, Dialect
-from snn_deploy.exporters.nir.file import NirFile
+from snn_deploy.exporters.nir.dynamics import NEURONS, SPIKING, Dialect, Dynamics
+from snn_deploy.exporters.nir.file import NirFile, Node
 from snn_deploy.exporters.nir.linear import LinearMap, UnmappableError, scaled
 from snn_deploy.exporters.nir.units import compact, in_shape, neurons_of, step_in_units
 from snn_deploy.exporters.nir.wiring import Wiring
@@ -62,6 +62,7 @@ class _Reading:
         inputs: Callable[[str, Shape], InputSpec],
         readout: Readout,
     ) -> None:
+        file, filters = _joined(file)
         self.file = file
         self.readout = readout
         self.names = _names(file)
@@ -69,7 +70,7 @@ class _Reading:
         shapes = self.wiring.shapes
         self.specs = {n: inputs(self.names[n], shapes[n]) for n in file.inputs}
         self.steps = {
-            name: step_in_units(node, dialect.step(node))
+            name: step_in_units(node, _step(dialect, node, filters.get(name)))
             for name, node in file.nodes.items()
             if self.wiring.is_neuron(name)
         }
@@ -191,6 +192,35 @@ class _Reading:
                 1,
             )
         return Population(name=self.names[name], shape=shape, neurons=neurons, max_spikes=most)
+
+
+def _joined(file: NirFile) -> tuple[NirFile, dict[str, Node]]:
+    """The file with synaptic currents that are nodes of their own taken out, by their neurons.
+
+    An LI that feeds one LIF and nothing else, and is all that feeds it, is that neuron's current.
+    """
+    filters: dict[str, Node] = {}
+    for name, node in file.nodes.items():
+        after = file.after(name)
+        if node.kind != "LI" or len(after) != 1 or file.nodes[after[0]].kind != "LIF":
+            continue
+        if file.before(after[0]) == [name]:
+            filters[after[0]] = node
+    gone = {node.name: neurons for neurons, node in filters.items()}
+    edges = tuple((a, gone.get(b, b)) for a, b in file.edges if a not in gone)
+    nodes = {name: node for name, node in file.nodes.items() if name not in gone}
+    return replace(file, nodes=nodes, edges=edges), filters
+
+
+def _step(dialect: Dialect, node: Node, current: Node | None) -> Dynamics:
+    """The step of neurons, whose current may come of a node of its own."""
+    step = dialect.step(node)
+    if current is None:
+        return step
+    before = dialect.step(current)
+    if before.drift.any():
+        raise current.refuse("a `v_leak` of a current that feeds neurons")
+    return replace(step, current_decay=before.decay, gain=np.asarray(before.gain * step.gain))
 
 
 def _names(file: NirFile) -> dict[str, str]:

@@ -182,6 +182,20 @@ def test_an_end_for_what_does_not_leak() -> None:
     assert quantize(ended, "generic").timesteps == 9
 
 
+def test_a_current_may_be_a_node_of_its_own() -> None:
+    current = nir.LI(np.array([1e-4, 2e-4, 4e-4]), np.array([1.0, 2, 4]), np.zeros(3))
+    graph = chain(nir.Affine(np.eye(3) - 0.25, 0.5 * np.ones(3)), current, lif())
+    found = opened(graph).graph
+    assert [p.name for p in found.populations] == ["n2"]
+    random = np.random.default_rng(0)
+    inputs = random.integers(0, 2, (2, 30, 3))
+    trace = simulate(found, Recording(spikes={"": inputs}), engine="reference", trace=True)
+    for sample in range(2):
+        theirs = AnySimulator(graph, "euler", np.greater).run({"input": inputs[sample]})
+        np.testing.assert_array_equal(trace.spikes["n2"][sample], theirs["n2"])
+    assert 0.1 < trace.spikes["n2"].mean() < 0.9
+
+
 # ---- what is refused ----
 
 
@@ -211,7 +225,12 @@ CASES: dict[str, tuple[nir.NIRGraph, str, str]] = {
             {**chain(lif()).nodes, "alone": lif()}, [*chain(lif()).edges, ("alone", "output")],
             type_check=False), "SD401", "node alone (LIF)"),
     "a membrane that feeds neurons": (
-        chain(nir.LI(2e-4 * ones(3), ones(3), 0 * ones(3)), lif()), "SD204", "only spikes travel"),
+        chain(nir.I(1e4 * ones(3)), lif()), "SD204", "only spikes travel"),
+    "a membrane that feeds synapses": (
+        chain(nir.LI(2e-4 * ones(3), ones(3), 0 * ones(3)), nir.Linear(ones(3, 3)), lif()), "SD204",
+        "only spikes travel"),
+    "a current with a leak": (
+        chain(nir.LI(2e-4 * ones(3), ones(3), ones(3)), lif()), "SD204", "`v_leak` of a current"),
     "a tau of 0": (chain(lif(tau=0 * ones(3))), "SD204", "time constants are above 0"),
     "a negative tau": (chain(lif(tau=-ones(3))), "SD204", "time constants are above 0"),
     "no number": (chain(lif(v_threshold=np.nan * ones(3))), "SD403", "`v_threshold` holds NaN"),

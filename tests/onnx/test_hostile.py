@@ -129,24 +129,16 @@ def property_of(made: ModelProto, key: str) -> Any:
     return next(p for p in made.metadata_props if p.key == key)
 
 
-def edit_network(change: Callable[[Any], None]) -> Callable[[ModelProto], None]:
-    def edit(made: ModelProto) -> None:
-        held = property_of(made, NETWORK)
+def edit(key: str, change: Callable[[Any], None]) -> Callable[[ModelProto], None]:
+    """Change what an entry of the metadata says."""
+
+    def edited(made: ModelProto) -> None:
+        held = property_of(made, key)
         data = json.loads(held.value)
         change(data)
         held.value = json.dumps(data, sort_keys=True)
 
-    return edit
-
-
-def edit_arrays(change: Callable[[Any], None]) -> Callable[[ModelProto], None]:
-    def edit(made: ModelProto) -> None:
-        held = property_of(made, ARRAYS)
-        data = json.loads(held.value)
-        change(data)
-        held.value = json.dumps(data, sort_keys=True)
-
-    return edit
+    return edited
 
 
 WEIGHT = "in->p/weight"
@@ -265,24 +257,24 @@ CHANGES: dict[str, tuple[Callable[[ModelProto], None], str]] = {
     "weights that are not numbers": (floats, "SD401"),
     "weights in a list": (values_elsewhere, "SD401"),
     "a tensor of texts": (text, "SD401"),
-    "a huge input": (edit_network(lambda d: set_shape(d, 2, 1 << 20, 1 << 20)), "SD401"),
-    "an input of no size": (edit_network(lambda d: set_shape(d, 2, -4, -4)), "SD401"),
-    "a shape of texts": (edit_network(lambda d: set_shape(d, "4")), "SD401"),  # type: ignore[arg-type]
-    "a hundred thousand populations": (edit_network(populations), "SD401"),
+    "a huge input": (edit(NETWORK, lambda d: set_shape(d, 2, 1 << 20, 1 << 20)), "SD401"),
+    "an input of no size": (edit(NETWORK, lambda d: set_shape(d, 2, -4, -4)), "SD401"),
+    "a shape of texts": (edit(NETWORK, lambda d: set_shape(d, "4")), "SD401"),  # type: ignore[arg-type]
+    "a hundred thousand populations": (edit(NETWORK, populations), "SD401"),
     "lists in lists": (nested, "SD401"),
-    "infinity": (edit_network(infinite), "SD401"),
-    "no arrays": (edit_arrays(list.clear), "SD401"),
-    "an array of objects": (edit_arrays(lambda d: d[0].update(dtype="O")), "SD401"),
-    "an array of dates": (edit_arrays(lambda d: d[0].update(dtype="M8[s]")), "SD401"),
-    "an array too large": (edit_arrays(lambda d: d.extend(d * 50_000)), "SD401"),
-    "no such tensor": (edit_arrays(lambda d: d[-1].update(digits=["spam"])), "SD401"),
+    "infinity": (edit(NETWORK, infinite), "SD401"),
+    "no arrays": (edit(ARRAYS, list.clear), "SD401"),
+    "an array of objects": (edit(ARRAYS, lambda d: d[0].update(dtype="O")), "SD401"),
+    "an array of dates": (edit(ARRAYS, lambda d: d[0].update(dtype="M8[s]")), "SD401"),
+    "an array too large": (edit(ARRAYS, lambda d: d.extend(d * 50_000)), "SD401"),
+    "no such tensor": (edit(ARRAYS, lambda d: d[-1].update(digits=["spam"])), "SD401"),
     "a thousand digits": (
-        edit_arrays(lambda d: d[-1].update(digits=d[-1]["digits"] * 1000)),
+        edit(ARRAYS, lambda d: d[-1].update(digits=d[-1]["digits"] * 1000)),
         "SD401",
     ),
-    "no digits": (edit_arrays(lambda d: d[-1].update(digits=[])), "SD401"),
-    "a step of a thousand bits": (edit_arrays(lambda d: d[-1].update(step=1 << 1000)), "SD401"),
-    "numbers too large": (edit_arrays(lambda d: d[0].update(values=[1 << 70])), "SD401"),
+    "no digits": (edit(ARRAYS, lambda d: d[-1].update(digits=[])), "SD401"),
+    "a step of a thousand bits": (edit(ARRAYS, lambda d: d[-1].update(step=1 << 1000)), "SD401"),
+    "numbers too large": (edit(ARRAYS, lambda d: d[0].update(values=[1 << 70])), "SD401"),
 }
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @input_option
 @click.option(
     "--engine",
-    type=click.Choice(["event", "reference"]),
+    type=click.Choice(["event", "dense", "reference"]),
     help="Engines agree on every bit; default: event, and reference for a network of floats.",
 )
 @click.option(
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 def command(
     exported: str,
     recording: str,
-    engine: Literal["event", "reference"] | None,
+    engine: Literal["event", "dense", "reference"] | None,
     timing: str,
     steps: int | None,
     reset_interval: int | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -27,7 +28,7 @@ __all__ = [
     "simulate_stream",
 ]
 
-EngineName = Literal["event", "reference"]
+EngineName = Literal["event", "dense", "reference"]
 Progress = Callable[[int, int], None]
 
 # One batch's working memory, roughly; large enough to amortise the calls, small beside any machine.
@@ -37,14 +38,26 @@ _BATCH_BYTES = 64 << 20
 def _runner(graph: Graph, engine: EngineName) -> Callable[[Plan], Trace]:
     if engine == "reference":
         return lambda batch: reference.run(graph, batch)
-    if engine != "event":
-        raise SnnDeployError("SD105", f"no engine {engine!r}", fix="choose `event` or `reference`")
+    if engine not in ("event", "dense"):
+        raise SnnDeployError(
+            "SD105", f"no engine {engine!r}", fix="choose `event`, `dense` or `reference`"
+        )
     if graph.number_format is None:
         raise SnnDeployError(
             "SD105",
-            "the event engine runs integer networks only",
+            f"the {engine} engine runs integer networks only",
             fix="use engine `reference`, or quantize the network first",
         )
+    if engine == "dense":
+        try:
+            from snn_deploy.sim.dense import DenseEngine
+        except ModuleNotFoundError as error:
+            raise SnnDeployError(
+                "SD107",
+                f"the dense engine needs {error.name}",
+                fix="pip install 'snn-deploy[train]', or use engine `event`",
+            ) from None
+        return DenseEngine(graph).run
     from snn_deploy.sim.event import EventEngine  # numba takes a moment to import
 
     return EventEngine(graph).run
@@ -72,8 +85,10 @@ def simulate_batches(
     length = steps_of(graph, recording, steps)
     samples = recording.samples
     if batch is None:
-        neurons = sum(p.size for p in graph.populations)
-        batch = max(1, _BATCH_BYTES // (length * neurons * 24))
+        places = sum(math.prod(p.shape) for p in (*graph.inputs, *graph.populations))
+        # membrane, current and sum; the event engine keeps spikes only, unless it has to trace
+        held = 1 if engine == "event" and not trace else 24
+        batch = max(1, _BATCH_BYTES // (length * places * held))
     run = _runner(graph, engine)
     for start in range(0, samples, batch):
         stop = min(start + batch, samples)
@@ -110,7 +125,8 @@ def simulate(
     ----------
     graph : float (engine ``reference`` only) or integer graph.
     recording : inputs; every sample starts from silence.
-    engine : ``event`` (fast) or ``reference`` (the norm). They agree on every bit.
+    engine : ``event`` (work where a spike arrives), ``dense`` (whole layers, in torch) or
+        ``reference`` (the norm). They agree on every bit.
     timing : ``zero_delay``: a spike crosses a projection without delay within its timestep;
         ``pipelined``: every hop takes the number format's ``hop_delay``, as on the chip.
     steps : timesteps to run; default: the graph's, else the recording's.

@@ -290,12 +290,6 @@ def _record(graph: Graph, plan: Plan, sent: dict[str, Array], updates: dict[str,
         spec.name: (plan.inputs[spec.name] != 0).sum(axis=(0, 1), dtype=np.int64)
         for spec in graph.inputs
     }
-    events = {}
-    for projection in graph.projections:
-        seen = sent[projection.source]
-        if graph.carries_values(projection):
-            seen = (seen != 0).astype(np.uint8)
-        events[projection.name] = _events(graph, plan, projection, seen)
     spiking = [p.name for p in graph.spiking()]
     return Record(
         samples=plan.samples,
@@ -306,9 +300,20 @@ def _record(graph: Graph, plan: Plan, sent: dict[str, Array], updates: dict[str,
             for name in spiking
         },
         inputs=inputs,
-        events=events,
+        events=events_of(graph, plan, sent),
         updates=updates,
     )
+
+
+def events_of(graph: Graph, plan: Plan, sent: dict[str, Array]) -> dict[str, Array]:
+    """Events of every projection, [samples]; ``sent`` is what inputs and populations send."""
+    events = {}
+    for projection in graph.projections:
+        seen = sent[projection.source]
+        if graph.carries_values(projection):
+            seen = (seen != 0).astype(np.uint8)
+        events[projection.name] = _events(graph, plan, projection, seen)
+    return events
 
 
 def _events(graph: Graph, plan: Plan, projection: Projection, seen: Array) -> Array:

@@ -84,6 +84,8 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.test .peers/training/.made
 	$(BIN)/python benchmarks/event.py
+	$(BIN)/python benchmarks/layers.py
+	$(BIN)/python benchmarks/resnet.py
 	$(BIN)/python benchmarks/lava.py
 	$(BIN)/python benchmarks/onnx_engine.py
 	PYTHONPATH=$(CURDIR) .peers/training/bin/python benchmarks/training.py

@@ -85,7 +85,8 @@ def simulate_batches(
     length = steps_of(graph, recording, steps)
     samples = recording.samples
     if batch is None:
-        places = sum(math.prod(p.shape) for p in (*graph.inputs, *graph.populations))
+        places = sum(p.size for p in graph.populations)
+        places += sum(math.prod(spec.shape) for spec in graph.inputs)
         # membrane, current and sum; the event engine keeps spikes only, unless it has to trace
         held = 1 if engine == "event" and not trace else 24
         batch = max(1, _BATCH_BYTES // (length * places * held))

@@ -9,23 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import njit
-from numba.core import types
-from numba.extending import intrinsic
 
-
-def _count_trailing_zeros(typing_context: Any, word: Any) -> Any:
-    """Index of the lowest set bit of a uint64 that is not zero, as one instruction."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        zero_is_undefined = ir.Constant(ir.IntType(1), 1)
-        return builder.cttz(arguments[0], zero_is_undefined)
-
-    return types.uint64(types.uint64), generate
-
-
-_trailing_zeros: Any = intrinsic(_count_trailing_zeros)
+from snn_deploy.sim.vectors import trailing_zeros
 
 
 @njit(cache=True, nogil=True)
@@ -39,7 +25,7 @@ def accumulate_spikes(
     taps: Any,  # int32 [entries]: kernel position
     weights: Any,  # [taps, source channels, target channels per group]
     channels_per_group: int,
-    current: Any,  # int32 or int64 [samples, steps, target pixels, target channels], added to
+    current: Any,  # int32 or int64 [samples, steps from ``first`` on, pixels, channels], added to
     events: Any,  # int64 [samples], added to
 ) -> None:
     """Add the weights of all spikes that arrive in steps ``first`` to ``last``."""
@@ -48,14 +34,14 @@ def accumulate_spikes(
         count = 0
         for step in range(max(first, delay), last):
             for target in range(starts.shape[0] - 1):
-                total = current[sample, step, target]
+                total = current[sample, step - first, target]
                 for entry in range(starts[target], starts[target + 1]):
                     tap = taps[entry]
                     row = words[sample, step - delay, pixels[entry]]
                     for index in range(row.shape[0]):
                         word = row[index]
                         while word != np.uint64(0):
-                            channel = index * 64 + np.int64(_trailing_zeros(word))
+                            channel = index * 64 + np.int64(trailing_zeros(word))
                             word &= word - np.uint64(1)
                             base = (channel // channels_per_group) * width
                             # plain slices: an index that may wrap around would not vectorise
@@ -78,7 +64,7 @@ def accumulate_values(
     taps: Any,
     weights: Any,
     channels_per_group: int,
-    current: Any,  # int64 [samples, steps, target pixels, target channels], added to
+    current: Any,  # int32 or int64 [samples, steps from ``first`` on, pixels, channels], added to
     events: Any,  # int64 [samples], added to
     count_value: bool,  # a value of n is n events (spikes), not one (a product)
 ) -> None:
@@ -88,15 +74,17 @@ def accumulate_values(
         count = 0
         for step in range(max(first, delay), last):
             for target in range(starts.shape[0] - 1):
+                total = current[sample, step - first, target]
                 for entry in range(starts[target], starts[target + 1]):
                     for channel in range(values.shape[3]):
                         value = np.int64(values[sample, step - delay, pixels[entry], channel])
                         if value == 0:
                             continue
                         base = (channel // channels_per_group) * width
+                        targets = total[base : base + width]
+                        weight = weights[taps[entry], channel]
                         for out in range(width):
-                            weight = np.int64(weights[taps[entry], channel, out])
-                            current[sample, step, target, base + out] += weight * value
+                            targets[out] += np.int64(weight[out]) * value
                         count += width * value if count_value else width
         events[sample] += count
 
@@ -110,7 +98,7 @@ def accumulate_delayed(
     starts: Any,  # int64 [distinct delays, source neurons + 1]
     targets: Any,  # int32 [synapses]: target neuron
     weights: Any,  # int64 [synapses]
-    current: Any,  # int64 [samples, steps, 1, target neurons], added to
+    current: Any,  # int64 [samples, steps from ``first`` on, 1, target neurons], added to
     events: Any,  # int64 [samples], added to
     count_value: bool,
 ) -> None:
@@ -120,6 +108,7 @@ def accumulate_delayed(
         count = 0
         for row in range(delays.shape[0]):
             for step in range(max(first, delays[row]), last):
+                total = current[sample, step - first, 0]
                 for source in range(starts.shape[1] - 1):
                     sent = values[sample, step - delays[row], source // channels, source % channels]
                     value = np.int64(sent)
@@ -127,7 +116,7 @@ def accumulate_delayed(
                         continue
                     begin, end = starts[row, source], starts[row, source + 1]
                     for synapse in range(begin, end):
-                        current[sample, step, 0, targets[synapse]] += weights[synapse] * value
+                        total[targets[synapse]] += weights[synapse] * value
                     count += (end - begin) * value if count_value else end - begin
         events[sample] += count
 
@@ -165,7 +154,7 @@ def _limited(value: Any, spare: int, rule: int, half: int) -> Any:
 
 @njit(cache=True, nogil=True)
 def update_neurons(
-    current: Any,  # int32 or int64 [samples, steps, P, C]: sums in weight units
+    current: Any,  # int32 or int64 [samples, steps from ``first`` on, P, C]: in weight units
     host: Any,  # int64 [samples, windows, P, C]: bias mantissas set by the host
     windows: Any,  # int64 [steps]
     resets: Any,  # bool [steps]
@@ -203,11 +192,12 @@ def update_neurons(
         fired_in_sample = 0
         changed = 0
         for step in range(first, last):
-            cleared = resets[step]
+            cleared = step == 0 or resets[step]
             for pixel in range(current.shape[2]):
                 for channel in range(current.shape[3]):
                     before = 0 if cleared else membrane[sample, pixel, channel]
-                    arriving = np.int64(current[sample, step, pixel, channel]) << fraction_bits
+                    sums = np.int64(current[sample, step - first, pixel, channel])
+                    arriving = sums << fraction_bits
                     if remembers and not cleared:
                         arriving += _decayed(
                             memory[sample, pixel, channel],

@@ -107,7 +107,8 @@ def _checked(graph: Graph, spec: InputSpec, array: NDArray[Any]) -> NDArray[Any]
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise SnnDeployError("SD403", "the recording holds NaN or infinity", where=where)
     if spec.kind == "spikes":
-        if not np.isin(array, (0, 1)).all():
+        bits = array.dtype.kind in "bu" and array.max() <= 1  # in one pass, without temporaries
+        if not bits and not ((array == 0) | (array == 1)).all():
             raise SnnDeployError("SD106", "spikes must be 0 or 1", where=where)
         return array.astype(np.uint8, copy=False)
     if array.min() < spec.low or array.max() > spec.high:

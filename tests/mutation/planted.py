@@ -26,6 +26,7 @@ TESTS = (
     "tests/test_timing.py",
     "tests/test_lava_encoding.py",
     "tests/test_lava_reader.py",
+    "tests/sim",
     "tests/property",
     "tests/test_mapping.py",
     "tests/test_lava_writer.py",
@@ -47,7 +48,12 @@ class Fault:
 NUMERICS = "snn_deploy/numerics.py"
 REFERENCE = "snn_deploy/sim/reference.py"
 KERNELS = "snn_deploy/sim/kernels.py"
-EVENT = "snn_deploy/sim/event.py"
+TABLES = "snn_deploy/sim/tables.py"
+GATHER = "snn_deploy/sim/gather.py"
+PANELS = "snn_deploy/sim/panels.py"
+DEPTHWISE = "snn_deploy/sim/depthwise.py"
+LANES = "snn_deploy/sim/lanes.py"
+NEURONS = "snn_deploy/sim/neurons.py"
 TIMING = "snn_deploy/sim/timing.py"
 PLAN = "snn_deploy/sim/plan.py"
 ENCODING = "exporters/lava/encoding.py"
@@ -112,12 +118,33 @@ FAULTS = (
           "after - (fired > 0) * neurons.reset.amount"),
     Fault("kernel compares late", KERNELS, "if above > 0:", "if above >= 0:"),
     Fault("kernel decays downward", KERNELS, "return -kept if value < 0 else kept", "return (value * decay) >> bits"),
-    Fault("kernel clears a step late", KERNELS, "before = 0 if cleared else", "before = 0 if step > 0 and resets[step - 1] else"),
+    Fault("kernel clears a step late", KERNELS, "before = 0 if cleared else", "before = 0 if step == 0 or resets[step - 1] else"),
     Fault("kernel keeps the current over a reset", KERNELS, "if remembers and not cleared:", "if remembers:"),
     Fault("kernel adds the bias unshifted", KERNELS, "(mantissa << bias_shift)", "mantissa"),
     Fault("kernel's window is the first", KERNELS, "host[sample, windows[step], pixel, channel]", "host[sample, 0, pixel, channel]"),
     Fault("kernel stops at int32", KERNELS, "value = (value << spare) >> spare\n", "value = value\n"),
-    Fault("event forgets the order of axes", EVENT, "order = np.arange(weight.shape[1]).reshape(channels, height * width).T.reshape(-1)", "order = np.arange(weight.shape[1])"),
+    Fault("event forgets the order of axes", TABLES, "order = np.arange(weight.shape[1]).reshape(channels, height * width).T.reshape(-1)", "order = np.arange(weight.shape[1])"),
+    Fault("lists lose their last input", GATHER, "used += end - begin\n", "used += max(end - begin - 1, 0)\n"),
+    Fault("rows flush too late", GATHER, "ROWS_PER_FLUSH = 252", "ROWS_PER_FLUSH = 260"),
+    Fault("padding is a row", GATHER, "rows[used + padding] = zero_row * lanes", "rows[used + padding] = 0"),
+    Fault("delay is ignored", GATHER, "words[sample, step - delay]", "words[sample, step]"),
+    Fault("factor is lost in part", GATHER, "+= sums[channel] * factor", "+= sums[channel]"),
+    Fault("weights are too wide", PANELS, "high < 1 << 7", "high <= 1 << 7"),
+    Fault("bound forgets pools", PANELS, "int(sums) * most_uses(starts, taps)", "int(sums)"),
+    Fault("runs cross targets", PANELS, "begins[starts[:-1][np.diff(starts) > 0]] = True", "begins[:1] = True"),
+    Fault("depthwise counts pixels", DEPTHWISE, "found += ones(bits)", "found += bits != 0"),
+    Fault("lanes compare late", LANES, 'fires = after.compared(">", load(threshold))', 'fires = after.compared(">=", load(threshold))'),
+    Fault("lanes decay downward", LANES, "(down + one).where(builder.and_(negative, inexact), down)", "down"),
+    Fault("lanes cut what is exact", LANES, "builder.and_(negative, inexact)", "negative"),
+    Fault("lanes turn at the upper edge", LANES, 'wrapped.compared(">", half)', 'wrapped.compared(">=", half)'),
+    Fault("lanes stay at the lower edge", LANES, 'wrapped.compared("<=", zero - half)', 'wrapped.compared("<", zero - half)'),
+    Fault("lanes beyond the channels count", LANES, "ones(changed & valid)", "ones(changed)"),
+    Fault("lanes keep the current over a reset", LANES, "load(memory) & clear", "load(memory)"),
+    Fault("lanes clear a step late", LANES, "step == 0 or resets[step]", "step == 0 or resets[step - 1]"),
+    Fault("lanes' window is the first", LANES, "window = min(windows[step], drive.shape[1] - 1)", "window = 0"),
+    Fault("growth forgets the drive", NEURONS, "(arriving + largest_drive + reset + 1)", "(arriving + reset + 1)"),
+    Fault("growth forgets the steps", NEURONS, "return min(steps, -(", "return min(2, -("),
+    Fault("wide words wrap in 32 bits", NEURONS, "wraps = form.word_bits <= 32", "wraps = form.word_bits <= 64"),
     Fault("recurrence takes a hop more", TIMING, "own = projection.shortest_delay if joined else 0", "own = 0"),
     Fault("delays count as hops", TIMING, "own = projection.shortest_delay if joined else 0", "own = projection.shortest_delay"),
     Fault("inputs arrive at once", TIMING, "            return hop\n", "            return 0\n"),

@@ -1,0 +1,74 @@
+"""The event engine in its other ways: plain kernels only, and blocks of every size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from snn_deploy.sim import event as engine_module
+from snn_deploy.sim import simulate_stream
+from snn_deploy.sim.event import PLAIN, EventEngine
+from snn_deploy.sim.tables import DelayedSynapses, SynapseTable
+from snn_deploy.synapses import Conv2d
+from tests.helpers.brute_force import stages_of
+from tests.helpers.graphs import LOIHI2, MEDIUM, Case, integer_cases
+from tests.helpers.nets import fed_with_spikes, lif, one_layer, spike_input
+from tests.property.test_engines import both
+
+cheaply = settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def agree(case: Case) -> None:
+    both(case)
+    if stages_of(case.graph, "pipelined") is not None:
+        both(case, "pipelined")
+
+
+@cheaply
+@given(case=integer_cases())
+def test_plain_kernels_agree(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PLAIN, "1")
+    engine = EventEngine(case.graph)
+    assert {type(table) for table in engine.synapses.values()} <= {SynapseTable, DelayedSynapses}
+    agree(case)
+
+
+@cheaply
+@given(case=integer_cases((MEDIUM,), delays=False, hop_delay=1))
+def test_plain_kernels_stream(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Constant input changes from window to window."""
+    monkeypatch.setenv(PLAIN, "1")
+    case = replace(case, reset_interval=None, reset_offset=None)
+    alone = case.run("reference")
+    windows = simulate_stream(case.graph, case.recording, engine="event", steps=case.steps)
+    assert windows.difference(alone) == 0
+    for name, part in alone.membrane.items():
+        np.testing.assert_array_equal(windows.membrane[name], part, name)
+
+
+@cheaply
+@given(case=integer_cases(), size=st.sampled_from((1, 40, 300, 2000)))
+def test_blocks_of_any_size_agree(case: Case, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One neuron's sums of one step, up to several samples."""
+    monkeypatch.setattr(engine_module, "_BLOCK_BYTES", size)
+    agree(case)
+
+
+@pytest.mark.parametrize("plain", ["", "1"])
+def test_a_layer_of_several_blocks(plain: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default blocks hold a whole number of steps of one sample, here two of five."""
+    monkeypatch.setenv(PLAIN, plain)
+    rng = np.random.default_rng(0)
+    kernel = Conv2d(2 * rng.integers(-128, 128, (130, 3, 3, 3)), padding=(1, 1))
+    neurons = lif(decay=3000, threshold=500)
+    graph = one_layer(kernel, spike_input(3, 31, 29), neurons, number_format=LOIHI2)
+    row = graph.populations[0].size * 4
+    assert 2 * row <= engine_module._BLOCK_BYTES < 5 * row
+    trace = both(fed_with_spikes(graph, rng.random((2, 5, 3, 31, 29)) < 0.2))
+    assert 0.02 < trace.spikes["p"].mean() < 0.5

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,7 @@ def read_hdf5(path: Path, group: str) -> dict[str, Content]:
             found[entry["name"]] = entry["text"]
             continue
         if "texts" in entry:
-            texts = np.empty(len(entry["texts"]), object)
-            texts[:] = entry["texts"]
-            found[entry["name"]] = texts.reshape(entry["shape"])
+            found[entry["name"]] = text_array(entry["texts"], entry["shape"])
             continue
         dtype, shape = np.dtype(entry["dtype"]), tuple(entry["shape"])
         count = int(np.prod(shape))
@@ -81,6 +80,13 @@ def read_hdf5(path: Path, group: str) -> dict[str, Content]:
         found[entry["name"]] = value.reshape(shape)
         start += count * dtype.itemsize
     return found
+
+
+def text_array(texts: list[str], shape: Sequence[int]) -> NDArray[Any]:
+    """Texts as an object array."""
+    array = np.empty(len(texts), object)
+    array[:] = texts
+    return array.reshape(shape)
 
 
 def _printable(text: str) -> str:

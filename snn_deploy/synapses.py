@@ -105,6 +105,20 @@ def hands_on(synapses: Synapses) -> bool:
     )
 
 
+def ungrouped(synapses: Conv2d) -> Conv2d:
+    """The same convolution without groups: float64 zeros where groups have no synapse."""
+    groups = synapses.groups
+    if groups == 1:
+        return synapses
+    outputs, inside, *kernel = synapses.weight.shape
+    weight = np.zeros((outputs, inside * groups, *kernel))
+    rows = outputs // groups
+    for group in range(groups):
+        of = slice(group * rows, (group + 1) * rows)
+        weight[of, group * inside : (group + 1) * inside] = synapses.weight[of]
+    return replace(synapses, weight=weight, groups=1)
+
+
 def with_weights(synapses: Synapses, weight: NDArray[Any]) -> Synapses:
     """The same connectivity with other weights."""
     return replace(synapses, weight=weight)

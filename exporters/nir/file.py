@@ -22,6 +22,8 @@ Tree = dict[str, Any]
 
 # A graph in a graph in a graph ...: no net is nested deeper.
 MAX_DEPTH = 32
+# Following them takes a time that grows with the square of their number.
+MAX_NODES = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,13 +127,14 @@ class NirFile:
     notes: tuple[str, ...]
     content: dict[str, Content]
 
-    def before(self, name: str) -> list[str]:
-        """Nodes with an edge to this one."""
-        return [source for source, target in self.edges if target == name]
-
-    def after(self, name: str) -> list[str]:
-        """Nodes with an edge from this one."""
-        return [target for source, target in self.edges if source == name]
+    def neighbours(self) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+        """By node: those with an edge to it, and those with an edge from it."""
+        before: dict[str, list[str]] = {name: [] for name in self.nodes}
+        after: dict[str, list[str]] = {name: [] for name in self.nodes}
+        for source, target in self.edges:
+            before[target].append(source)
+            after[source].append(target)
+        return before, after
 
 
 def read_file(path: Path) -> NirFile:
@@ -207,6 +210,8 @@ class _Reading:
             given = {k: v for k, v in member.items() if k not in ("type", "metadata")}
             if full in self.nodes or any(isinstance(value, dict) for value in given.values()):
                 raise SnnDeployError("SD401", "a node that is no node", where=f"{where}: {name}")
+            if len(self.nodes) == MAX_NODES:
+                raise SnnDeployError("SD402", f"more than {MAX_NODES} nodes", where=self.path)
             self.nodes[full] = Node(full, kind, given, self.path)
             entries[name] = exits[name] = [full]
             if kind in ("Input", "Output"):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from snn_deploy.graph import Projection
 from snn_deploy.sim.reference import synaptic_sum
-from snn_deploy.synapses import Conv2d, Dense, Shape, SumPool, Synapses, pooled_shape
+from snn_deploy.synapses import Conv2d, Dense, Shape, SumPool, Synapses, pooled_shape, ungrouped
 
 Array = NDArray[Any]
 Delay = int | NDArray[np.int64]
@@ -235,8 +235,8 @@ def _convolutions(one: Conv2d, two: Conv2d) -> Conv2d:
     (y*s2 + b*d2)*s1 + a*d1: kernel places a*d1 + b*d2*s1 at stride s1*s2.
     """
     groups = one.groups if _channelwise(one) and _channelwise(two) else 1
-    first = one.weight if groups > 1 else _ungrouped(one)
-    second = two.weight if groups > 1 else _ungrouped(two)
+    first = one.weight if groups > 1 else ungrouped(one).weight
+    second = two.weight if groups > 1 else ungrouped(two).weight
     spread = [d * s for d, s in zip(two.dilation, one.stride, strict=True)]
     extent = [
         (n - 1) * d + (m - 1) * far + 1
@@ -262,16 +262,3 @@ def _convolutions(one: Conv2d, two: Conv2d) -> Conv2d:
 
 def _channelwise(synapses: Conv2d) -> bool:
     return synapses.weight.shape[:2] == (synapses.groups, 1)
-
-
-def _ungrouped(synapses: Conv2d) -> Array:
-    """Weights (C_out, C_in, ...), zero where groups have no synapse."""
-    if synapses.groups == 1:
-        return synapses.weight
-    weight = synapses.weight
-    rows, columns = len(weight) // synapses.groups, weight.shape[1]
-    whole = np.zeros((len(weight), columns * synapses.groups, *weight.shape[2:]))
-    for group in range(synapses.groups):
-        place = slice(group * rows, (group + 1) * rows)
-        whole[place, group * columns : (group + 1) * columns] = weight[place]
-    return whole

@@ -8,7 +8,7 @@ reader knows them. Delays that differ from synapse to synapse become one branch 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import nir
 import numpy as np
@@ -17,7 +17,15 @@ from snn_deploy.exporters.nir.squares import cropping, square
 from snn_deploy.exporters.nir.values import Array, Float, weights
 
 from snn_deploy.graph import Graph, Projection
-from snn_deploy.synapses import Conv2d, Dense, Shape, hands_on, pooled_shape, with_weights
+from snn_deploy.synapses import (
+    Conv2d,
+    Dense,
+    Shape,
+    hands_on,
+    pooled_shape,
+    ungrouped,
+    with_weights,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,17 +178,10 @@ def _of_a_vector(synapses: Conv2d) -> Dense:
 
 
 def _without_groups(assembly: Assembly, synapses: Conv2d) -> Conv2d:
-    groups = synapses.groups
-    if groups == 1:
-        return synapses
-    outputs, inside, height, width = synapses.weight.shape
-    assembly.make_room(outputs, inside * groups, height, width)
-    weight = np.zeros((outputs, inside * groups, height, width))
-    rows = outputs // groups
-    for group in range(groups):
-        of = slice(group * rows, (group + 1) * rows)
-        weight[of, group * inside : (group + 1) * inside] = synapses.weight[of]
-    return replace(synapses, weight=weight, groups=1)
+    if synapses.groups > 1:
+        outputs, inside, height, width = synapses.weight.shape
+        assembly.make_room(outputs, inside * synapses.groups, height, width)
+    return ungrouped(synapses)
 
 
 def narrow(values: Float) -> Array:

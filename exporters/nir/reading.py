@@ -181,17 +181,17 @@ class _Reading:
                 return shapes
 
     def _population(self, name: str, shape: Shape) -> Population:
-        node, bias = self.file.nodes[name], in_shape(self.file.nodes[name], self.bias[name], shape)
-        if name in self.steps:
-            step = self.steps[name]
-            neurons = neurons_of(node, step, bias, shape, self.readout)
-            most = step.max_spikes
-        else:
-            neurons, most = (
-                Integrator(decay=np.zeros(()), bias=compact(bias), readout=self.readout),
-                1,
-            )
-        return Population(name=self.names[name], shape=shape, neurons=neurons, max_spikes=most)
+        node, step = self.file.nodes[name], self.steps.get(name)
+        bias = in_shape(node, self.bias[name], shape)
+        if step is None:  # an output that adds up currents
+            sink = Integrator(decay=np.zeros(()), bias=compact(bias), readout=self.readout)
+            return Population(name=self.names[name], shape=shape, neurons=sink)
+        return Population(
+            name=self.names[name],
+            shape=shape,
+            neurons=neurons_of(node, step, bias, shape, self.readout),
+            max_spikes=step.max_spikes,
+        )
 
 
 def _joined(file: NirFile) -> tuple[NirFile, dict[str, Node]]:
@@ -200,12 +200,13 @@ def _joined(file: NirFile) -> tuple[NirFile, dict[str, Node]]:
     An LI that feeds one LIF and nothing else, and is all that feeds it, is that neuron's current.
     """
     filters: dict[str, Node] = {}
+    before, after = file.neighbours()
     for name, node in file.nodes.items():
-        after = file.after(name)
-        if node.kind != "LI" or len(after) != 1 or file.nodes[after[0]].kind != "LIF":
+        fed = after[name]
+        if node.kind != "LI" or len(fed) != 1 or file.nodes[fed[0]].kind != "LIF":
             continue
-        if file.before(after[0]) == [name]:
-            filters[after[0]] = node
+        if before[fed[0]] == [name]:
+            filters[fed[0]] = node
     gone = {node.name: neurons for neurons, node in filters.items()}
     edges = tuple((a, gone.get(b, b)) for a, b in file.edges if a not in gone)
     nodes = {name: node for name, node in file.nodes.items() if name not in gone}

@@ -53,9 +53,7 @@ class Wiring:
         _check_kinds(file)
         self.file = file
         self.dt = dt
-        self.before: dict[str, list[str]] = {name: [] for name in file.nodes}
-        for source, target in file.edges:
-            self.before[target].append(source)
+        self.before, self.after = file.neighbours()
         self.order = self._order()
         self.shapes: dict[str, Shape] = {}
         self.known: dict[str, Arriving] = {}
@@ -135,7 +133,7 @@ class Wiring:
         shape = node.integers("shape")
         if min(shape) < 1 or math.prod(shape) > MAX_NEURONS:
             raise node.refuse(f"an input of shape {shape}", code="SD401")
-        after = [self.file.nodes[n] for n in self.file.after(name)]
+        after = [self.file.nodes[n] for n in self.after[name]]
         sizes = [size for size in map(size_of_input, after) if size is not None]
         if sizes and sizes[0] != int(np.prod(shape)):
             kept = [shape[i:] for i in range(len(shape)) if int(np.prod(shape[i:])) == sizes[0]]

@@ -15,7 +15,7 @@ import nir
 import numpy as np
 
 from snn_deploy import hdf5_child
-from snn_deploy.hdf5 import Content
+from snn_deploy.hdf5 import Content, text_array
 
 
 def file_bytes(graph: nir.NIRGraph) -> bytes:
@@ -36,10 +36,8 @@ def written(content: bytes) -> dict[str, Content]:
 
 def _content(item: h5py.Dataset | None, size: int) -> Content:
     value = None if item is None else hdf5_child.content(item, size)
-    if isinstance(value, list):
-        texts = np.empty(len(value), object)
-        texts[:] = value
-        return texts.reshape(() if item is None else item.shape)
+    if item is not None and isinstance(value, list):
+        return text_array(value, item.shape)
     return value
 
 

@@ -42,8 +42,9 @@ class DenseEngine:
         self.graph = graph
         self.format: NumberFormat = graph.number_format
         self.device = torch.device(device)
-        self._own = {p.name: p for p in graph.projections}
-        self._weights: dict[tuple[str, torch.dtype], Tensor] = {}
+        self._parts: dict[tuple[str, bytes], list[tuple[int, Projection]]] = {}
+        # by the number of a projection's object, which lives as long as the graph or the parts do
+        self._weights: dict[tuple[int, torch.dtype], Tensor] = {}
 
     def run(self, plan: Plan) -> Trace:
         """Run one batch."""
@@ -83,15 +84,24 @@ class DenseEngine:
         return total.reshape(-1, *made).to(torch.int64)
 
     def _weight(self, projection: Projection, dtype: torch.dtype) -> Tensor:
-        key = projection.name, dtype
-        own = self._own[projection.name] is projection
-        if own and key in self._weights:
-            return self._weights[key]
-        held = torch.from_numpy(np.ascontiguousarray(projection.synapses.weight))
-        weight = held.to(self.device, dtype)
-        if own:
-            self._weights[key] = weight
-        return weight
+        key = id(projection), dtype
+        if key not in self._weights:
+            weight = torch.from_numpy(np.ascontiguousarray(projection.synapses.weight))
+            self._weights[key] = weight.to(self.device, dtype)
+        return self._weights[key]
+
+    def parts(self, projection: Projection, delay: Delay) -> list[tuple[int, Projection]]:
+        """The synapses of each delay, and that delay; of one delay for all, the projection."""
+        if not isinstance(delay, np.ndarray):
+            return [(delay, projection)]
+        key = projection.name, delay.tobytes()
+        if key not in self._parts:
+            self._parts[key] = []
+            for value in np.unique(delay):
+                weight = np.where(delay == value, projection.synapses.weight, 0)
+                part = replace(projection, synapses=with_weights(projection.synapses, weight))
+                self._parts[key].append((int(value), part))
+        return self._parts[key]
 
 
 @contextmanager
@@ -169,7 +179,7 @@ class _Run:
         if self.graph.is_constant(projection):
             return self._folded(projection, source)
         steps, total = self.plan.steps, None
-        for delay, part in parts(projection, self.plan.delays[projection.name]):
+        for delay, part in self.engine.parts(projection, self.plan.delays[projection.name]):
             sums = self._folded(part, source[:, : max(steps - delay, 0)])
             late = functional.pad(sums.flatten(2), (0, 0, min(delay, steps), 0))
             late = late.reshape(len(source), steps, *sums.shape[2:])
@@ -188,7 +198,7 @@ class _Run:
     def _one(self, projection: Projection, step: int) -> Tensor | None:
         """Sum that arrives in one step, from a population of the same loop; None if none can."""
         total = None
-        for delay, part in parts(projection, self.plan.delays[projection.name]):
+        for delay, part in self.engine.parts(projection, self.plan.delays[projection.name]):
             if delay <= step:
                 sums = self.engine.sums(part, self.sent[projection.source][:, step - delay])
                 total = sums if total is None else total + sums
@@ -223,16 +233,6 @@ class _Run:
             membrane=membrane if plan.trace else {},
             current={n: t.cpu().numpy() for n, t in self.current.items()} if plan.trace else {},
         )
-
-
-def parts(projection: Projection, delay: Delay) -> Iterator[tuple[int, Projection]]:
-    """The synapses of each delay, and that delay."""
-    if not isinstance(delay, np.ndarray):
-        yield delay, projection
-        return
-    for value in np.unique(delay):
-        weight = np.where(delay == value, projection.synapses.weight, 0)
-        yield int(value), replace(projection, synapses=with_weights(projection.synapses, weight))
 
 
 class _Neurons:

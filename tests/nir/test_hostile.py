@@ -126,3 +126,12 @@ def test_hand_broken_files_are_refused(what: str, copy: Path) -> None:
     assert "their.nir" in str(caught.value)
     assert after.ru_utime - before.ru_utime < 5
     assert after.ru_maxrss - before.ru_maxrss < 200_000  # kilobytes
+
+
+def test_more_nodes_than_any_network_has_are_refused(copy: Path) -> None:
+    with h5py.File(copy, "r+") as file:
+        for number in range(4096):
+            file[f"node/nodes/more{number}/type"] = "Flatten"
+    with pytest.raises(SnnDeployError, match="more than 4096 nodes") as caught:
+        exporter.open(copy, JELLY)
+    assert caught.value.code == "SD402"

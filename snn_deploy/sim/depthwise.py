@@ -7,6 +7,7 @@ channels: they are added where a bit is set, whatever the number of spikes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,10 @@ from numba.core import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from snn_deploy.sim.panels import check_extents, most_uses
-from snn_deploy.sim.vectors import I1, I32, LANES, data_of, ones, vector_at
+from snn_deploy.sim.panels import most_uses
+from snn_deploy.sim.vectors import I1, I32, LANES, address, data_of, ones, room, vector_at
 
 Array = NDArray[Any]
-
-_NO_SUMS = np.empty(0, np.int32)
 
 
 def _add_where(
@@ -48,44 +47,43 @@ def _add_where(
 add_where: Any = intrinsic(_add_where)
 
 
-@njit(cache=True, nogil=True)
-def _accumulate(
-    words: Any,  # uint64 [samples, steps, source pixels, words]
-    first: int,
-    last: int,
-    delay: int,
+@njit(nogil=True)
+def depthwise_tile(
+    words: Any,  # uint64, flat: [samples, all steps, source pixels, words]
+    sample: int,  # of the tile's first
+    step: int,  # at which the tile's first step reads them; before 0 nothing was sent
+    all_steps: int,
+    samples: int,
+    steps: int,
+    source_pixels: int,
+    first_pixel: int,
+    pixels: int,
     starts: Any,  # int64 [target pixels + 1]
-    pixels: Any,  # int32 [entries]: source pixel
+    sources: Any,  # int32 [entries]: source pixel
     taps: Any,  # int32 [entries]: kernel position
-    weights: Any,  # int32, flat [taps, words * LANES]
-    direct: Any,  # int32, flat: ``current`` itself, LANES more in reach, or empty if it is int64
-    current: Any,  # int32 or int64 [samples, steps from ``first`` on, pixels, channels], added to
-    events: Any,  # int64 [samples], added to
+    weights: Any,  # int32, flat [taps, width]
+    width: int,
+    sums: Any,  # int32 [steps, samples, pixels, width], flat, added to
+    found: Any,  # int64 [samples], added to: accumulates
 ) -> None:
-    """Add the weights of all spikes that arrive in steps ``first`` to ``last``."""
-    channels, number = current.shape[3], words.shape[3]
-    for sample in range(words.shape[0]):
-        found = 0
-        for step in range(max(first, delay), last):
-            for target in range(starts.shape[0] - 1):
-                total = current[sample, step - first, target]
-                place = (sample * current.shape[1] + step - first) * current.shape[2] + target
-                for entry in range(starts[target], starts[target + 1]):
-                    for index in range(number):
-                        bits = words[sample, step - delay, pixels[entry], index]
-                        base = index * LANES
-                        origin = taps[entry] * number * LANES + base
-                        found += ones(bits)
-                        if direct.shape[0] > 0:
-                            add_where(bits, weights, origin, direct, place * channels + base)
-                        else:
-                            for lane in range(min(LANES, channels - base)):
-                                bit = np.int64((bits >> np.uint64(lane)) & np.uint64(1))
-                                total[base + lane] += weights[origin + lane] * bit
-        events[sample] += found
+    """Add the weights of all spikes that reach a tile: pixels, samples and steps."""
+    number = width // LANES
+    for index in range(samples):
+        events = 0
+        for ahead in range(max(0, -step), steps):
+            row = ((sample + index) * all_steps + step + ahead) * source_pixels
+            for pixel in range(pixels):
+                place = ((ahead * samples + index) * pixels + pixel) * width
+                for entry in range(starts[first_pixel + pixel], starts[first_pixel + pixel + 1]):
+                    for word in range(number):
+                        bits = words[(row + sources[entry]) * number + word]
+                        events += ones(bits)
+                        base = word * LANES
+                        add_where(bits, weights, taps[entry] * width + base, sums, place + base)
+        found[index] += events
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Depthwise:
     """Connectivity of one depthwise projection, per target pixel, for the vector kernel.
 
@@ -101,31 +99,17 @@ class Depthwise:
     largest_sum: int
     source: tuple[int, int]  # pixels and channels
 
-    def add_spikes(
-        self,
-        words: NDArray[np.uint64],
-        first: int,
-        last: int,
-        delay: int,
-        current: Array,
-        events: NDArray[np.int64],
-    ) -> None:
-        """Add what 0/1 spikes bring in steps ``first`` to ``last``; ``current`` begins there.
+    @property
+    def targets(self) -> tuple[int, int]:
+        """Pixels and channels of the target."""
+        return len(self.starts) - 1, self.source[1]
 
-        If it is int32, ``LANES`` elements beyond its end must be in reach; they are written as they
-        were.
-
-        Raises
-        ------
-        ValueError
-            If the arrays are not those of this projection.
-        """
-        targets = (len(self.starts) - 1, self.source[1])
-        check_extents(words, self.source, first, last, delay, current, targets)
-        direct = current.reshape(-1) if current.dtype == np.int32 else _NO_SUMS
-        _accumulate(
-            words, first, last, delay, self.starts, self.pixels, self.taps, self.weights, direct,
-            current, events,
+    @cached_property
+    def addresses(self) -> tuple[int, ...]:
+        """From ``starts`` to ``taps``, as a row of ``sweep.ARRIVAL`` has them."""
+        return (
+            address(self.starts), 0, self.pixels.size, address(self.weights), self.weights.size,
+            *[0] * 8, address(self.pixels), address(self.taps),
         )  # fmt: skip
 
 
@@ -160,7 +144,8 @@ def depthwise(
     largest = int(sizes.sum(axis=0).max(initial=0)) * most_uses(starts, taps)
     if largest >= 1 << 31:
         return None
-    padded = np.zeros((count, -(-channels // LANES) * LANES), np.int32)
+    padded = room((count, -(-channels // LANES) * LANES), np.int32)
+    padded[:, channels:] = 0
     padded[:, :channels] = weights
     source = (source_pixels, channels)
     return Depthwise(starts, pixels, taps, padded.reshape(-1), largest, source)

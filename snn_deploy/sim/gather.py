@@ -4,6 +4,9 @@ For every (sample, step, target pixel) the active inputs that reach the pixel be
 of weights, and the rows are summed. Weights are in *panels* of 64 or 128 target channels, one panel
 after another (:mod:`snn_deploy.sim.panels`); lists wait until there are enough of them to make a
 panel, once it is in the cache, worth while.
+
+Where more than half of all inputs are active, the others are listed: their rows are taken from the
+sum of all rows that reach the pixel, so that half is the most there is to gather.
 """
 
 from __future__ import annotations
@@ -14,18 +17,26 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import njit
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from snn_deploy.sim.vectors import I16, I32, I64, data_of, ones, splat, trailing_zeros, vector_at
+from snn_deploy.sim.vectors import I1, I16, I32, I64, data_of, ones, splat, vector_at
 
 # Sums of int8 rows stay within int16 for this many rows, a multiple of ROWS_AT_ONCE.
 ROWS_PER_FLUSH = 252
 ROWS_AT_ONCE = 4
 # Active inputs are listed, and copied, so many at a time, the last ones beyond the end.
-LISTED = 8
-COPIED = 32
-SPARE = max(LISTED, COPIED)
+LISTED, COPIED = 16, 64
+
+# The places of the ones in a byte, in the first elements of eight.
+_PLACES = np.array(
+    [
+        place
+        for byte in range(256)
+        for place in sorted(range(8), key=lambda bit, byte=byte: not byte >> bit & 1)  # type: ignore[misc]
+    ],
+    np.uint8,
+)
 
 
 def _gather(lanes: int) -> Callable[..., Any]:
@@ -122,20 +133,20 @@ def _copy_shifted(
     rows: Any,
     place: Any,
     shift: Any,
-    lanes: Any,
+    doublings: Any,
 ) -> Any:
-    """rows[place + i] = (listed[begin + i] + shift) * lanes for begin + i < end, all uint32.
+    """rows[place + i] = (listed[begin + i] + shift) << doublings, begin + i < end, all uint32.
 
     Up to ``COPIED`` - 1 entries more are read and written.
     """
-    places = (types.int64, types.int64, types.int64)  # place, shift, lanes
+    places = (types.int64, types.int64, types.int64)  # place, shift, doublings
     signature = types.void(listed, types.int64, types.int64, rows, *places)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kinds = signature.args
         source, target = (data_of(context, builder, kinds[i], arguments[i]) for i in (0, 3))
         begin, end, place = (arguments[i] for i in (1, 2, 4))
-        shift, lanes = (
+        shift, doublings = (
             splat(builder, builder.trunc(argument, I32), COPIED) for argument in arguments[5:]
         )
         target = builder.gep(target, [builder.sub(place, begin)])
@@ -148,7 +159,7 @@ def _copy_shifted(
         index.add_incoming(begin, entered)
         read = builder.load(vector_at(builder, source, index, COPIED), align=4)
         written = vector_at(builder, target, index, COPIED)
-        builder.store(builder.mul(builder.add(read, shift), lanes), written, align=4)
+        builder.store(builder.shl(builder.add(read, shift), doublings), written, align=4)
         following = builder.add(index, ir.Constant(I64, COPIED))
         index.add_incoming(following, copying)
         builder.cbranch(builder.icmp_signed("<", following, end), copying, done)
@@ -162,120 +173,176 @@ def _copy_shifted(
 copy_shifted: Any = intrinsic(_copy_shifted)
 
 
-@njit(cache=True, nogil=True)
-def _list_active(words: Any, channels: int, active: Any, begins: Any) -> None:
-    """Inputs that spike in one step, as pixel * channels + channel.
+def _list_word(
+    typing_context: Any, places: Any, word: Any, active: Any, place: Any, base: Any
+) -> Any:
+    """active[place:] = base + places of the ones in a word, lowest first; returns what follows.
 
-    Those of pixel p are ``active[begins[p]:begins[p + 1]]``.
+    Up to ``LISTED`` - 1 more are written. No branch depends on the word: it would be mispredicted.
     """
-    count = 0
-    for pixel in range(words.shape[0]):
-        begins[pixel] = count
-        for index in range(words.shape[1]):
-            word = words[pixel, index]
+    signature = types.int64(places, types.uint64, active, types.int64, types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        table, listed = (data_of(context, builder, signature.args[i], arguments[i]) for i in (0, 2))
+        word, place = arguments[1], arguments[3]
+        # a register's worth at a time where the processor can press lanes together, else by bytes
+        features = context.codegen().magic_tuple()[-1].split(",")
+        lanes = LISTED if "+avx512f" in features else 8
+        part = ir.IntType(lanes)
+        base = splat(builder, builder.trunc(arguments[4], I32), lanes)
+        vector = base.type
+        for first in range(0, 64, lanes):
+            bits = builder.trunc(builder.lshr(word, ir.Constant(I64, first)), part)
+            if lanes == 8:
+                entry = builder.mul(builder.zext(bits, I64), ir.Constant(I64, 8))
+                within = builder.zext(
+                    builder.load(vector_at(builder, table, entry, 8), align=1), vector
+                )
+            else:
+                mask = builder.bitcast(bits, ir.VectorType(I1, lanes))
+                kind = ir.FunctionType(vector, (vector, vector, mask.type))
+                name = f"llvm.x86.avx512.mask.compress.v{lanes}i32"
+                press = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
+                    builder.module, kind, name
+                )
+                numbers = ir.Constant(vector, list(range(lanes)))
+                within = builder.call(press, (numbers, numbers, mask))
+            offset = ir.Constant(vector, [first] * lanes)
+            found = builder.add(builder.add(within, base), offset)
+            builder.store(found, vector_at(builder, listed, place, lanes), align=4)
+            place = builder.add(place, builder.zext(builder.ctpop(bits), I64))
+        return place
+
+    return signature, generate
+
+
+list_word: Any = intrinsic(_list_word)
+
+
+@njit(nogil=True)
+def list_active(
+    words: Any,  # uint64, flat: [pixels, words] from ``origin`` on
+    origin: int,
+    pixels: int,
+    channels: int,
+    active: Any,  # uint32, written from ``place`` on, up to LISTED entries more than there are
+    place: int,
+    begins: Any,  # uint32, written from ``begin`` on, pixels + 1
+    begin: int,
+) -> bool:
+    """List the inputs that spike in one step as pixel * channels + channel, or those that do not.
+
+    Those of pixel p are ``active[begins[begin + p]:begins[begin + p + 1]]``. Returns whether it
+    lists the silent ones, being fewer.
+    """
+    number = (channels + 63) >> 6
+    spikes = 0
+    for index in range(origin, origin + pixels * number):
+        spikes += ones(words[index])
+    silent = 2 * spikes > pixels * channels
+    flip = ~np.uint64(0) if silent else np.uint64(0)
+    for pixel in range(pixels):
+        begins[begin + pixel] = place
+        for index in range(number):
+            left = channels - index * 64
+            word = words[origin + pixel * number + index] ^ flip
+            if left < 64:
+                word &= (np.uint64(1) << np.uint64(left)) - np.uint64(1)
+            if word == np.uint64(0):
+                continue
             base = pixel * channels + index * 64
-            number = ones(word)
-            # so many at a time, whether there are or not: a branch per input would be mispredicted
-            for start in range(count, count + number, LISTED):
-                for ahead in range(LISTED):
-                    active[start + ahead] = base + np.int64(trailing_zeros(word))
-                    word &= word - np.uint64(1)
-            count += number
-    begins[words.shape[0]] = count
+            place = list_word(_PLACES, word, active, place, base)
+    begins[begin + pixels] = place
+    return silent
 
 
-@njit(cache=True, nogil=True)
-def _add_lists(
+@njit(nogil=True)
+def _gather_lists(
     panels: Any,  # int8 or int16 [panels * (rows + 1) * lanes]
     panel_size: int,
     lanes: int,
     rows: Any,  # uint32 [capacity]: where each row begins in a panel
-    lists: Any,  # int64 [lists, 3]: first row, number of rows, place in ``current``
+    lists: Any,  # int64 [lists, 4]: first row, number of rows, place in ``sums``, factor
     waiting: int,
-    factor: int,
-    channels: int,
-    sums: Any,  # int32 [lanes], for use here
-    direct: Any,  # int32: ``current`` itself, or empty where it is int64
-    current: Any,  # int32 or int64, flat, added to
+    width: int,
+    sums: Any,  # int32, flat, added to
 ) -> None:
-    """Sum the rows of every waiting list, panel by panel."""
-    for panel in range((channels + lanes - 1) // lanes):
+    """Sum the rows of every waiting list, panel by panel; ``width`` targets in whole panels."""
+    for panel in range(width // lanes):
         origin, base = panel * panel_size, panel * lanes
-        width = min(lanes, channels - base)
-        whole = width == lanes and direct.shape[0] > 0
         for index in range(waiting):
-            start, count = lists[index, 0], lists[index, 1]
+            start, count, factor = lists[index, 0], lists[index, 1], lists[index, 3]
             place = lists[index, 2] + base
-            if whole and lanes == 64:
-                gather_64(panels, origin, rows, start, count, factor, direct, place)
-            elif whole:
-                gather_128(panels, origin, rows, start, count, factor, direct, place)
+            if lanes == 64:
+                gather_64(panels, origin, rows, start, count, factor, sums, place)
             else:
-                sums[:] = 0
-                if lanes == 64:
-                    gather_64(panels, origin, rows, start, count, 1, sums, 0)
-                else:
-                    gather_128(panels, origin, rows, start, count, 1, sums, 0)
-                for channel in range(width):
-                    current[place + channel] += sums[channel] * factor
+                gather_128(panels, origin, rows, start, count, factor, sums, place)
 
 
-@njit(cache=True, nogil=True)
-def accumulate(
-    words: Any,  # uint64 [samples, steps, source pixels, words]
-    first: int,
-    last: int,
-    delay: int,
-    source_channels: int,
+@njit(nogil=True)
+def gather_tile(
+    active: Any,  # uint32: what list_active() found
+    begins: Any,  # uint32: of (sample, step) from (sample * steps + step) * (source pixels + 1) on
+    begin: int,  # of the first
+    silent: Any,  # uint8: whether the silent ones are listed, of (sample, step)
+    samples: int,
+    steps: int,
+    source_pixels: int,
+    first_pixel: int,
+    pixels: int,
     starts: Any,  # int64 [target pixels + 1]
-    runs: Any,  # int64 [runs, 3]: first pixel, pixel after the last, shift to the row
+    runs: Any,  # int64 [runs, 3], flat: first pixel, pixel after the last, shift to the row
+    kinds: Any,  # int32 [target pixels]: which of
+    totals: Any,  # int32 [kinds, width], flat: the sum of all rows that reach a pixel
+    fan_in: Any,  # int64 [kinds]: their number
     panels: Any,
     panel_size: int,
     lanes: int,
     zero_row: int,
-    longest: int,
+    capacity: int,  # rows that may wait before the next list begins
     factor: int,
-    active: Any,  # uint32 [source neurons + SPARE], for use here, as all that follow:
-    begins: Any,  # int64 [source pixels + 1]
-    rows: Any,  # uint32 [capacity + COPIED]
-    lists: Any,  # int64 [lists, 3]
-    sums: Any,  # int32 [lanes]
-    direct: Any,  # int32, flat: ``current`` itself, or empty where it is int64
-    current: Any,  # int32 or int64 [samples, steps from ``first`` on, pixels, channels], added to
-    events: Any,  # int64 [samples], added to
+    channels: int,
+    width: int,
+    rows: Any,  # uint32, for use here: ``capacity``, the longest list and ROWS_AT_ONCE + COPIED
+    lists: Any,  # int64 [lists, 4], for use here
+    sums: Any,  # int32 [steps, samples, pixels, width], flat, added to
+    found: Any,  # int64 [samples], added to: accumulates
 ) -> None:
-    """Add the weights of all spikes that arrive in steps ``first`` to ``last``."""
-    flat = current.reshape(-1)
-    pixels, channels = current.shape[2], current.shape[3]
-    capacity = rows.shape[0] - COPIED - ROWS_AT_ONCE - longest
+    """Add the weights of all spikes that reach a tile: pixels, samples and steps."""
+    doublings = 6 if lanes == 64 else 7
     used, waiting = 0, 0
-    for sample in range(words.shape[0]):
-        found = 0
-        for step in range(max(first, delay), last):
-            _list_active(words[sample, step - delay], source_channels, active, begins)
-            place = (sample * current.shape[1] + step - first) * pixels * channels
-            for target in range(pixels):
+    for sample in range(samples):
+        events = 0
+        for step in range(steps):
+            which = sample * steps + step
+            origin = begin + which * (source_pixels + 1)
+            for pixel in range(pixels):
+                target = first_pixel + pixel
+                place = ((step * samples + sample) * pixels + pixel) * width
                 start = used
-                for run in range(starts[target], starts[target + 1]):
-                    begin, end = begins[runs[run, 0]], begins[runs[run, 1]]
-                    copy_shifted(active, begin, end, rows, used, runs[run, 2], lanes)
-                    used += end - begin
+                for run in range(3 * starts[target], 3 * starts[target + 1], 3):
+                    at = int(begins[origin + runs[run]])
+                    end = int(begins[origin + runs[run + 1]])
+                    copy_shifted(active, at, end, rows, used, runs[run + 2], doublings)
+                    used += end - at
+                if silent[which]:
+                    kind = kinds[target]
+                    events += fan_in[kind] - (used - start)
+                    for channel in range(width):
+                        sums[place + channel] += totals[kind * width + channel]
+                else:
+                    events += used - start
                 if used > start:
-                    found += used - start
                     for padding in range(ROWS_AT_ONCE):
-                        rows[used + padding] = zero_row * lanes
+                        rows[used + padding] = zero_row << doublings
                     count = (used - start + ROWS_AT_ONCE - 1) // ROWS_AT_ONCE * ROWS_AT_ONCE
                     lists[waiting, 0], lists[waiting, 1] = start, count
-                    lists[waiting, 2] = place + target * channels
+                    lists[waiting, 2] = place
+                    lists[waiting, 3] = -factor if silent[which] else factor
                     used = start + count
                     waiting += 1
                     if used > capacity or waiting == lists.shape[0]:
-                        _add_lists(
-                            panels, panel_size, lanes, rows, lists, waiting, factor, channels,
-                            sums, direct, flat,
-                        )  # fmt: skip
+                        _gather_lists(panels, panel_size, lanes, rows, lists, waiting, width, sums)
                         used, waiting = 0, 0
-        events[sample] += found * channels
-    _add_lists(
-        panels, panel_size, lanes, rows, lists, waiting, factor, channels, sums, direct, flat
-    )
+        found[sample] += events * channels
+    _gather_lists(panels, panel_size, lanes, rows, lists, waiting, width, sums)

@@ -157,7 +157,7 @@ def update_neurons(
     current: Any,  # int32 or int64 [samples, steps from ``first`` on, P, C]: in weight units
     host: Any,  # int64 [samples, windows, P, C]: bias mantissas set by the host
     windows: Any,  # int64 [steps]
-    resets: Any,  # bool [steps]
+    resets: Any,  # bool [steps]: whether all neurons are cleared before a step
     first: int,
     last: int,
     fraction_bits: int,
@@ -167,11 +167,11 @@ def update_neurons(
     membrane_overflow: int,
     decay_rule: int,
     decay_bits: int,
-    bias: Any,  # int64 [P, C]: mantissas
+    biases: Any,  # int64 [P or 1, C]: mantissas
     bias_shift: int,
-    decay: Any,  # int64 [P, C]
-    current_decay: Any,  # int64 [P, C], or empty: the current has no memory
-    threshold: Any,  # int64 [P, C], membrane units: a neuron fires above it
+    decays: Any,  # int64 [P or 1, C]
+    current_decays: Any,  # int64 [P or 1, C], or empty: the current has no memory
+    thresholds: Any,  # int64 [P or 1, C], membrane units: a neuron fires above it
     subtracts: bool,
     reset: int,
     max_spikes: int,
@@ -187,13 +187,16 @@ def update_neurons(
 ) -> None:
     """Decay, integrate, limit, compare, reset, pack: the rules of numerics.py, once per step."""
     traced = membrane_trace.shape[0] > 0
-    remembers = current_decay.shape[0] > 0
+    remembers = current_decays.shape[0] > 0
     for sample in range(current.shape[0]):
         fired_in_sample = 0
         changed = 0
         for step in range(first, last):
-            cleared = step == 0 or resets[step]
+            cleared = resets[step]
             for pixel in range(current.shape[2]):
+                bias = biases[min(pixel, biases.shape[0] - 1)]
+                decay = decays[min(pixel, decays.shape[0] - 1)]
+                threshold = thresholds[min(pixel, thresholds.shape[0] - 1)]
                 for channel in range(current.shape[3]):
                     before = 0 if cleared else membrane[sample, pixel, channel]
                     sums = np.int64(current[sample, step - first, pixel, channel])
@@ -201,18 +204,18 @@ def update_neurons(
                     if remembers and not cleared:
                         arriving += _decayed(
                             memory[sample, pixel, channel],
-                            current_decay[pixel, channel],
+                            current_decays[min(pixel, current_decays.shape[0] - 1), channel],
                             decay_rule,
                             decay_bits,
                         )
                     arriving = _limited(arriving, spare_bits, current_overflow, half)
                     if remembers:
                         memory[sample, pixel, channel] = arriving
-                    kept = _decayed(before, decay[pixel, channel], decay_rule, decay_bits)
-                    mantissa = bias[pixel, channel] + host[sample, windows[step], pixel, channel]
+                    kept = _decayed(before, decay[channel], decay_rule, decay_bits)
+                    mantissa = bias[channel] + host[sample, windows[step], pixel, channel]
                     after = kept + arriving + (mantissa << bias_shift)
                     after = _limited(after, spare_bits, membrane_overflow, half)
-                    above = after - threshold[pixel, channel]
+                    above = after - threshold[channel]
                     fires = 0
                     if above > 0:
                         fires = 1

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from snn_deploy.graph import LIF, Population, ResetSubtract
 from snn_deploy.numerics import NumberFormat, OverflowRule
 from snn_deploy.sim.lanes import RULES
-from snn_deploy.sim.vectors import LANES
+from snn_deploy.sim.vectors import LANES, room
 from snn_deploy.synapses import as_map
 
 Array = NDArray[Any]
@@ -37,11 +37,13 @@ _Limits = tuple[int, int, int | None]
 class Parameters:
     """What a population's neurons are told; arrays are int64 [pixels, channels].
 
-    ``bias`` in mantissas, ``threshold`` in membrane units, and a neuron fires above it.
+    Or [1, channels], where it is the same for all pixels. ``shape``: pixels and channels. ``bias``
+    in mantissas, ``threshold`` in membrane units, and a neuron fires above it.
     ``current_decay`` is empty where the synaptic current has no memory. ``reset`` is what a spike
     subtracts (``subtracts``), or what it leaves.
     """
 
+    shape: tuple[int, int]
     bias: Integers
     decay: Integers
     current_decay: Integers
@@ -56,11 +58,14 @@ class Parameters:
 
 
 def parameters(population: Population, number_format: NumberFormat) -> Parameters:
-    """A population's parameters, for every neuron."""
+    """A population's parameters."""
     neurons = population.neurons
     channels, height, width = as_map(population.shape)
 
     def spread(value: Array) -> Integers:
+        if value.ndim < 3 or value.shape[1:] == (1, 1):
+            values = value.reshape(-1) if value.ndim else value
+            return np.array(np.broadcast_to(values, channels), np.int64)[None]
         wide = np.broadcast_to(value, population.shape).astype(np.int64)
         return np.ascontiguousarray(wide.reshape(channels, height * width).T)
 
@@ -77,6 +82,7 @@ def parameters(population: Population, number_format: NumberFormat) -> Parameter
         )
     memory = neurons.current_decay
     return Parameters(
+        shape=(height * width, channels),
         bias=spread(neurons.bias),
         decay=spread(neurons.decay),
         current_decay=np.zeros((0, 0), np.int64) if memory is None else spread(memory),
@@ -170,21 +176,29 @@ def lanes_of(channels: int) -> int:
     return -(-channels // LANES) * LANES
 
 
-def _padded(values: Array, fill: int) -> NDArray[np.int32]:
-    """[..., pixels, channels] to int32 [..., pixels * lanes]."""
+def padded(values: Array, fill: int) -> NDArray[np.int32]:
+    """Channels in whole words: [..., pixels, channels] to int32 [..., pixels * lanes]."""
     channels = values.shape[-1]
-    wide = np.full((*values.shape[:-1], lanes_of(channels)), fill, np.int32)
+    wide = room((*values.shape[:-1], lanes_of(channels)), np.int32)
+    wide[..., channels:] = fill
     wide[..., :channels] = values  # modulo 2**32
     return wide.reshape(*values.shape[:-2], -1)
 
 
 def lane_parameters(neurons: Parameters) -> NDArray[np.int32]:
-    """Decay, decay of the current and threshold, int32 [3, neurons], as ``advance`` reads them."""
-    memory = neurons.current_decay if neurons.remembers else np.zeros_like(neurons.decay)
+    """Decay, decay of the current and threshold as ``advance`` reads them.
+
+    int32 [3, neurons], or [3, channels in whole words] where they are the same for all pixels.
+    """
+    memory = neurons.current_decay if neurons.remembers else np.zeros((1, 1), np.int64)
     threshold = np.clip(neurons.threshold, _LOWEST, _HIGHEST)
-    return np.stack([_padded(neurons.decay, 0), _padded(memory, 0), _padded(threshold, _HIGHEST)])
+    rows = np.broadcast_arrays(neurons.decay, memory, threshold)
+    told = room((3, rows[0].shape[0] * lanes_of(rows[0].shape[1])), np.int32)
+    for index, fill in enumerate((0, 0, _HIGHEST)):
+        told[index] = padded(rows[index], fill)
+    return told
 
 
 def lane_drive(neurons: Parameters, host: Integers, bias_shift: int) -> NDArray[np.int32]:
     """Bias and host sum [samples, windows, pixels, channels] in membrane units, modulo 2**32."""
-    return _padded((neurons.bias + host) << bias_shift, 0)
+    return padded((neurons.bias + host) << bias_shift, 0)

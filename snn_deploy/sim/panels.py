@@ -3,43 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from snn_deploy.sim.gather import COPIED, ROWS_AT_ONCE, SPARE, accumulate
+from snn_deploy.sim.vectors import address, room
 
 Array = NDArray[Any]
 
-# Rows that wait for a panel: few where all weights stay in the cache anyway.
-_CACHED_WEIGHTS = 512 << 10  # bytes
-_FEW_ROWS, _MANY_ROWS = 1 << 11, 1 << 16
-_LISTS = 1 << 10
 _MOST_LANES = 128
-_ALIGNMENT = 64  # bytes of a cache line
-_NO_SUMS = np.empty(0, np.int32)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Room:
-    """Working memory of the kernel."""
-
-    active: NDArray[np.uint32]
-    begins: NDArray[np.int64]
-    rows: NDArray[np.uint32]
-    lists: NDArray[np.int64]
-    sums: NDArray[np.int32]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Panels:
     """Connectivity and weights of one projection, for the vector kernel.
 
     Runs ``starts[p]`` to ``starts[p + 1]`` of ``runs`` are the source pixels that reach target
     pixel p: from the first up to the second number, and what to add to an input's index
     (pixel * channels + channel) to find its row. ``weights`` are [panels][rows + 1][lanes], flat,
-    the last row zero; they are to be multiplied by ``factor``, a power of two.
+    the last row zero; they are to be multiplied by ``factor``, a power of two. Target pixel p is of
+    one of a few ``kinds``, which the same rows reach, ``fan_in`` of them, with the sums ``totals``
+    (``factor`` included): [kinds, targets in whole panels].
 
     ``largest_sum``: no sum over 0/1 inputs can exceed this magnitude, ``factor`` included.
     """
@@ -53,44 +39,25 @@ class Panels:
     source_pixels: int
     source_channels: int
     longest: int
+    kinds: NDArray[np.int32]
+    totals: NDArray[np.int32]
+    fan_in: NDArray[np.int64]
     largest_sum: int
     targets: tuple[int, int]  # pixels and channels
 
-    def room(self) -> Room:
-        """Working memory for :meth:`add_spikes`, to be used by one thread."""
-        capacity = _MANY_ROWS if self.weights.nbytes > _CACHED_WEIGHTS else _FEW_ROWS
-        return Room(
-            active=np.empty(self.source_pixels * self.source_channels + SPARE, np.uint32),
-            begins=np.empty(self.source_pixels + 1, np.int64),
-            rows=np.empty(capacity + 2 * self.longest + ROWS_AT_ONCE + COPIED, np.uint32),
-            lists=np.empty((_LISTS, 3), np.int64),
-            sums=np.empty(self.lanes, np.int32),
-        )
+    @property
+    def source(self) -> tuple[int, int]:
+        """Pixels and channels of the source."""
+        return self.source_pixels, self.source_channels
 
-    def add_spikes(
-        self,
-        words: NDArray[np.uint64],
-        first: int,
-        last: int,
-        delay: int,
-        current: Array,
-        events: NDArray[np.int64],
-        room: Room,
-    ) -> None:
-        """Add what 0/1 spikes bring in steps ``first`` to ``last``; ``current`` begins there.
-
-        Raises
-        ------
-        ValueError
-            If the arrays are not those of this projection.
-        """
-        source = (self.source_pixels, self.source_channels)
-        check_extents(words, source, first, last, delay, current, self.targets)
-        accumulate(
-            words, first, last, delay, self.source_channels, self.starts, self.runs, self.weights,
-            (self.rows + 1) * self.lanes, self.lanes, self.rows, self.longest, self.factor,
-            room.active, room.begins, room.rows, room.lists, room.sums,
-            current.reshape(-1) if current.dtype == np.int32 else _NO_SUMS, current, events,
+    @cached_property
+    def addresses(self) -> tuple[int, ...]:
+        """From ``starts`` to ``fan_in``, as a row of ``sweep.ARRIVAL`` has them."""
+        return (
+            address(self.starts), address(self.runs), self.runs.size,
+            address(self.weights), self.weights.size, (self.rows + 1) * self.lanes, self.lanes,
+            self.rows, self.factor,
+            address(self.kinds), address(self.totals), self.totals.size, address(self.fan_in),
         )  # fmt: skip
 
 
@@ -130,43 +97,48 @@ def panels(
     narrow = low >= -(1 << 7) and high < 1 << 7
     lanes = _MOST_LANES if narrow and -(-targets // 64) % 2 == 0 else 64
     dtype = np.int8 if narrow else np.int16
+    flat = mantissas.reshape(count * channels, targets)
+    kinds, totals, fan_in = _totals(run_starts, runs, flat, channels)
+    wide = room((len(totals), -(-targets // lanes) * lanes), np.int32)
+    wide[...] = 0
+    wide[:, :targets] = totals * factor  # modulo 2**32, as all sums are
     return Panels(
         starts=run_starts,
         runs=runs,
-        weights=_panelled(mantissas.reshape(count * channels, targets), lanes, dtype),
+        weights=_panelled(flat, lanes, dtype),
         lanes=lanes,
         rows=count * channels,
         factor=factor,
         source_pixels=source_pixels,
         source_channels=channels,
         longest=longest,
+        kinds=kinds,
+        totals=wide,
+        fan_in=fan_in,
         largest_sum=largest * factor,
         targets=(len(starts) - 1, targets),
     )
 
 
-def check_extents(
-    words: NDArray[np.uint64],
-    source: tuple[int, int],
-    first: int,
-    last: int,
-    delay: int,
-    current: Array,
-    targets: tuple[int, int],
-) -> None:
-    """Raise ValueError unless kernels stay within these arrays; pixels and channels as pairs."""
-    samples, steps, *seen = words.shape
-    if (
-        seen != [source[0], -(-source[1] // 64)]
-        or current.shape != (samples, last - first, *targets)
-        or not (words.flags.c_contiguous and current.flags.c_contiguous)
-        or not 0 <= first <= last <= steps
-        or delay < 0
-    ):
-        raise ValueError(
-            f"spikes {words.shape} and sums {current.shape} of steps {first} to {last} are not of "
-            f"synapses from {source} to {targets}"
-        )
+def _totals(
+    starts: NDArray[np.int64],
+    runs: NDArray[np.int64],
+    weights: NDArray[np.int64],
+    channels: int,
+) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+    """Kind of each target pixel; per kind the sum of the rows that reach it, and their number."""
+    lengths = np.diff(starts)
+    ranges = np.zeros((len(lengths), int(lengths.max(initial=0)), 2), np.int64)
+    begins = runs[:, :2] * channels + runs[:, 2:]
+    target = np.repeat(np.arange(len(lengths)), lengths)
+    ranges[target, np.arange(len(runs)) - starts[target]] = begins
+    distinct, kinds = np.unique(ranges.reshape(len(ranges), -1), axis=0, return_inverse=True)
+    before = np.zeros((len(weights) + 1, weights.shape[1]), np.int64)
+    np.cumsum(weights, axis=0, out=before[1:])
+    first, last = np.moveaxis(distinct.reshape(len(distinct), -1, 2), -1, 0)
+    totals = before[last].sum(axis=1) - before[first].sum(axis=1)
+    fan_in = (last - first).sum(axis=1)
+    return kinds.reshape(-1).astype(np.int32), totals, fan_in
 
 
 def most_uses(starts: NDArray[np.int64], taps: NDArray[np.int32]) -> int:
@@ -177,18 +149,15 @@ def most_uses(starts: NDArray[np.int64], taps: NDArray[np.int32]) -> int:
 
 
 def _panelled(rows: NDArray[np.int64], lanes: int, dtype: Any) -> Array:
-    """[rows, targets] as flat [panels][rows + 1][lanes] from the start of a cache line on."""
+    """[rows, targets] as flat [panels][rows + 1][lanes]."""
     count, targets = rows.shape
     number = -(-targets // lanes)
-    size = number * (count + 1) * lanes
-    room = np.zeros(size + _ALIGNMENT, dtype)
-    begin = -room.ctypes.data % _ALIGNMENT // room.itemsize
-    flat: Array = room[begin : begin + size]
-    view = flat.reshape(number, count + 1, lanes)
+    view = room((number, count + 1, lanes), dtype)
+    view[...] = 0
     for panel in range(number):
         part = rows[:, panel * lanes : (panel + 1) * lanes]
         view[panel, :count, : part.shape[1]] = part
-    return flat
+    return view.reshape(-1)
 
 
 def _runs(

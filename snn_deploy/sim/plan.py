@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -39,6 +39,11 @@ class Plan:
     resets: dict[str, NDArray[np.bool_]]
     windows: dict[str, NDArray[np.int64]]
     trace: bool
+
+    def part(self, start: int, stop: int) -> Plan:
+        """Samples ``start`` to ``stop``."""
+        inputs = {name: array[start:stop] for name, array in self.inputs.items()}
+        return replace(self, inputs=inputs, samples=stop - start)
 
 
 def with_sample_axis(graph: Graph, recording: Recording) -> Recording:

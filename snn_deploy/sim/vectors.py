@@ -5,22 +5,50 @@ keep them in registers, which is what decides the speed. LLVM makes of them what
 has, AVX-512, AVX2, NEON or plain SSE2, so there is one statement for all. Nothing in them checks a
 bound: callers pass places that were checked when their tables were made.
 
-Numba's cache looks at the file of a kernel only, so intrinsics stand beside the kernels that use
-them (``gather``, ``depthwise``, ``lanes``).
+Intrinsics stand beside the kernels that use them (``gather``, ``depthwise``, ``lanes``), which are
+compiled, and cached on disk, as parts of :mod:`snn_deploy.sim.sweep` only.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
 # Neurons that are handled at once: as many as a word of spikes has bits.
 LANES = 64
+CACHE_LINE = 64  # bytes
 
 I1, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
+
+
+def room(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """An array that begins where a cache line does, so that no vector lies in two; not cleared."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    raw = np.empty(size + CACHE_LINE, np.uint8)
+    begin = -raw.ctypes.data % CACHE_LINE
+    array: NDArray[Any] = raw[begin : begin + size].view(dtype)
+    return array.reshape(shape)
+
+
+def address(array: NDArray[Any] | None) -> int:
+    """Address of an array's first element; 0 where there is none.
+
+    Raises
+    ------
+    ValueError
+        If the elements do not follow each other.
+    """
+    if array is None or not array.size:
+        return 0
+    if not array.flags.c_contiguous:
+        raise ValueError(f"an array of strides {array.strides} is not contiguous")
+    return int(array.ctypes.data)
 
 
 def data_of(context: Any, builder: Any, kind: Any, array: Any) -> Any:

@@ -19,16 +19,18 @@ import pytest
 from numpy.typing import NDArray
 
 from snn_deploy.graph import Graph
+from snn_deploy.sim import program
+from snn_deploy.sim.batch import Written, written
 from snn_deploy.sim.depthwise import depthwise
 from snn_deploy.sim.event import EventEngine
-from snn_deploy.sim.lanes import update_lanes
+from snn_deploy.sim.gather import COPIED
+from snn_deploy.sim.lanes import RULES
 from snn_deploy.sim.neurons import lane_drive, lane_parameters, lanes_of, rules_in_32_bits
 from snn_deploy.sim.packing import pack
-from snn_deploy.sim.panels import Panels, panels
-from snn_deploy.sim.vectors import LANES
-from snn_deploy.synapses import Conv2d, Dense, SumPool, as_map
+from snn_deploy.sim.panels import panels
+from snn_deploy.synapses import Conv2d, Dense, SumPool
 from tests.helpers.graphs import LOIHI2
-from tests.helpers.nets import lif, one_layer, spike_input
+from tests.helpers.nets import one_layer, spike_input
 
 Array = NDArray[Any]
 
@@ -80,60 +82,61 @@ def graphs() -> list[Graph]:
     return found
 
 
-def synapses(*, at_end: bool, short: bool) -> None:
-    """All kernels of synapses between guard pages; ``short``: lists without room to spare."""
-    for graph in graphs():
-        table = EventEngine(graph).synapses["in->p"]
-        spikes = np.ones((2, 3, *graph.inputs[0].shape), np.uint8)
-        channels, height, width = as_map(graph.populations[0].shape)
-        size = 6 * channels * height * width
-        exact = isinstance(table, Panels)
-        room = guarded(np.zeros(size + (0 if exact else LANES), np.int32), at_end=at_end)
-        current = room[:size].reshape(2, 3, height * width, channels)
-        events = guarded(np.zeros(2, np.int64), at_end=at_end)
-        table = all_guarded(table, at_end=at_end)
-        more = []
-        if isinstance(table, Panels):
-            space = table.room()
-            if short:
-                inputs = table.source_pixels * table.source_channels
-                space = replace(space, active=space.active[:inputs])
-            more.append(all_guarded(space, at_end=at_end))
-        words = guarded(pack(spikes), at_end=at_end)
-        table.add_spikes(words, 0, 3, 0, current, events, *more)
-        assert events.all()
+def run(*, at_end: bool, short: bool) -> None:
+    """The compiled pass with all that it touches between guard pages.
 
+    ``short``: lists without room to spare.
+    """
 
-def neurons(*, at_end: bool) -> None:
-    """The kernel of neurons between guard pages."""
-    for channels, pixels in ((1, 3), (64, 1), (65, 4)):
-        graph = one_layer(
-            Dense(np.ones((channels, 1), int)),
-            spike_input(1),
-            lif(decay=2048),
-            number_format=LOIHI2,
-        )
-        told = EventEngine(graph).neurons["p"]
-        spread = {
-            name: np.repeat(getattr(told, name), pixels, axis=0)
-            for name in ("bias", "decay", "threshold")
-        }
-        told = replace(told, **spread)
-        rules = rules_in_32_bits(LOIHI2, told, largest_sum=1 << 30, largest_drive=0, steps=2)
-        assert rules is not None
-        lanes = lanes_of(channels)
-        host = np.zeros((1, 1, 1, 1), np.int64)
-        room = guarded(np.zeros(2 * pixels * channels + LANES, np.int32), at_end=at_end)
-        none = np.zeros((0, 0, 0, channels), np.int64)
-        arrays = [
-            np.zeros(2, np.int64), np.zeros(2, bool), rules, lane_drive(told, host, 6),
-            lane_parameters(told), np.zeros((1, 2, pixels * lanes), np.int32),
-            np.zeros(pixels * lanes, np.int32), np.zeros((1, 2, pixels, lanes // LANES), np.uint64),
-            np.zeros((0, 0, 0, 0), np.uint8), np.zeros(1, np.int64), np.zeros(1, np.int64),
-        ]  # fmt: skip
-        windows, resets, *others = (guarded(a, at_end=at_end) if a.size else a for a in arrays)
-        current = room[:-LANES].reshape(1, 2, pixels, channels)
-        update_lanes(current, windows, resets, 0, 2, *others, none, none)
+    def room(shape: tuple[int, ...], dtype: Any) -> Array:
+        spare = COPIED if short and dtype == np.uint32 else 0
+        array = np.zeros(shape, dtype)
+        return guarded(array[: len(array) - spare], at_end=at_end) if array.size else array
+
+    def guard(array: Array) -> Array:
+        return guarded(array, at_end=at_end) if array.size else array
+
+    program.room = room  # type: ignore[attr-defined]
+    for graph, looped in ((g, looped) for g in graphs() for looped in (False, True)):
+        table: Any = EventEngine(graph).synapses["in->p"]
+        if looped and table.source != table.targets:
+            continue
+        for rate in (1.0, 0.5, 0.0):
+            spikes = np.random.default_rng(0).random((2, 3, *graph.inputs[0].shape)) < rate
+            population = graph.populations[0]
+            (pixels, channels), lanes = table.targets, lanes_of(table.targets[1])
+            told = EventEngine(graph).neurons["p"]
+            rules = rules_in_32_bits(LOIHI2, told, largest_sum=1 << 30, largest_drive=0, steps=3)
+            assert rules is not None
+            leaves = written(population, 2, 3, trace=looped, numeric=looped)
+            host = np.zeros((1, 1, pixels if looped else 1, 1), np.int64)
+            words = guard(pack(spikes.astype(np.uint8)))
+            leaves = Written(**{f.name: guard(getattr(leaves, f.name)) for f in fields(leaves)})
+            events = guard(np.zeros(2, np.int64))
+            arrivals = [(words, 0, False)] + ([(leaves.words, 1, True)] if looped else [])
+            stage = program.Stage(
+                arrivals=tuple(
+                    program.Arrival(
+                        table=all_guarded(table, at_end=at_end), words=sent, delay=delay,
+                        events=events, inner=inner,
+                    )
+                    for sent, delay, inner in arrivals
+                ),
+                channels=channels,
+                pixels=pixels,
+                clears=guard(np.array([True, False, True])),
+                windows=guard(np.zeros(3, np.int64)),
+                rules=guard(rules),
+                parameters=guard(lane_parameters(told)),
+                drive=guard(lane_drive(told, host, 6)),
+                constant=guard(np.zeros((2, 1, pixels * lanes), np.int32)) if looped else None,
+                states=guard(np.zeros((2, 2, pixels * lanes), np.int32)) if looped else None,
+                written=leaves,
+            )  # fmt: skip
+            made = program.Program(2, 0, 3)
+            made.add((stage,), looped=looped)
+            made.run()
+            assert looped or events.all() == (rate > 0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="guards pages with mprotect")
@@ -183,33 +186,62 @@ def test_runs_end_with_their_target() -> None:
 
 
 @pytest.mark.parametrize("groups", [1, 3])
-def test_arrays_of_other_synapses_are_refused(groups: int) -> None:
+def test_arrays_of_other_populations_are_refused(groups: int) -> None:
     """Source (3, 4, 5) without padding, 3x3: targets (3, 2, 3)."""
     weight = np.ones((3, 3 // groups, 3, 3), int)
     graph = one_layer(Conv2d(weight, groups=groups), spike_input(3, 4, 5))
     table: Any = EventEngine(graph).synapses["in->p"]
-    more = (table.room(),) if isinstance(table, Panels) else ()
-    words = np.zeros((2, 4, 20, 1), np.uint64)
-    current = np.zeros((2, 4, 6, 3), np.int64)
-    events = np.zeros(2, np.int64)
-    table.add_spikes(words, 0, 4, 1, current, events, *more)
-    for changed in (
-        {"words": words[:, :, :19].copy()},
-        {"words": np.zeros((2, 4, 20, 2), np.uint64)},
-        {"words": words[:1]},
-        {"words": words[:, :3].copy()},
-        {"words": words[:, :, ::-1]},
-        {"current": current[..., :2].copy()},
-        {"current": np.zeros((2, 4, 7, 3), np.int64)},
-        {"delay": -1},
-        {"first": -1, "last": 3},
+    leaves = written(graph.populations[0], 2, 4, trace=True, numeric=True)
+    lanes = 64
+
+    def program_of(**changed: Any) -> None:
+        arrival = {
+            "table": table, "words": np.zeros((2, 4, 20, 1), np.uint64), "delay": 1,
+            "events": np.zeros(2, np.int64), "inner": False,
+        }  # fmt: skip
+        given: dict[str, Any] = {
+            "channels": 3, "pixels": 6, "clears": np.ones(4, bool),
+            "windows": np.zeros(4, np.int64), "rules": np.zeros(len(RULES), np.int32),
+            "parameters": np.zeros((3, lanes), np.int32),
+            "drive": np.zeros((1, 1, 6 * lanes), np.int32),
+            "constant": np.zeros((2, 1, 6 * lanes), np.int32),
+            "states": np.zeros((2, 2, 6 * lanes), np.int32), "written": leaves,
+        }  # fmt: skip
+        arrival |= {name: value for name, value in changed.items() if name in arrival}
+        given |= {name: value for name, value in changed.items() if name not in arrival}
+        stage = program.Stage(arrivals=(program.Arrival(**arrival),), **given)
+        program.Program(2, 0, 4).add((stage,), looped=False)
+
+    program_of()
+    for name, value in (
+        ("words", np.zeros((2, 4, 19, 1), np.uint64)),
+        ("words", np.zeros((2, 4, 20, 2), np.uint64)),
+        ("words", np.zeros((1, 4, 20, 1), np.uint64)),
+        ("words", np.zeros((2, 3, 20, 1), np.uint64)),
+        ("words", np.zeros((2, 4, 20, 1), np.uint64)[:, :, ::-1]),
+        ("events", np.zeros(1, np.int64)),
+        ("delay", -1),
+        ("pixels", 7),
+        ("channels", 2),
+        ("clears", np.ones(3, bool)),
+        ("windows", np.zeros(3, np.int64)),
+        ("windows", np.full(4, 1)),  # constant input of one window only
+        ("windows", np.full(4, -1)),
+        ("rules", np.zeros(len(RULES) - 1, np.int32)),
+        ("parameters", np.zeros((3, 2 * lanes), np.int32)),
+        ("parameters", np.zeros((2, lanes), np.int32)),
+        ("drive", np.zeros((3, 1, lanes), np.int32)),
+        ("drive", np.zeros((1, 1, 2 * lanes), np.int32)),
+        ("constant", np.zeros((1, 1, 6 * lanes), np.int32)),
+        ("states", np.zeros((1, 2, 6 * lanes), np.int32)),
+        *(
+            ("written", replace(leaves, **{f.name: getattr(leaves, f.name)[:1]}))
+            for f in fields(leaves)
+        ),
     ):
-        given: dict[str, Any] = {"words": words, "first": 0, "last": 4, "delay": 0}
-        given |= {"current": current} | changed
-        with pytest.raises(ValueError, match="not of synapses"):
-            table.add_spikes(*given.values(), events, *more)
+        with pytest.raises(ValueError, match=r"array|synapses|bias|windows"):
+            program_of(**{name: value})
 
 
 if __name__ == "__main__":
-    synapses(at_end=sys.argv[1] != "begin", short=sys.argv[1] == "short")
-    neurons(at_end=sys.argv[1] != "begin")
+    run(at_end=sys.argv[1] != "begin", short=sys.argv[1] == "short")

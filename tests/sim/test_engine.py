@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from snn_deploy.sim import event as engine_module
+from snn_deploy.sim import plain as plain_module
+from snn_deploy.sim import program as program_module
 from snn_deploy.sim import simulate_stream
 from snn_deploy.sim.event import PLAIN, EventEngine
 from snn_deploy.sim.tables import DelayedSynapses, SynapseTable
@@ -52,23 +53,37 @@ def test_plain_kernels_stream(case: Case, monkeypatch: pytest.MonkeyPatch) -> No
         np.testing.assert_array_equal(windows.membrane[name], part, name)
 
 
+def cut_to(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks and tiles of so many bytes, whatever the weights."""
+    monkeypatch.setattr(plain_module, "BLOCK_BYTES", size)
+    for name in ("_TILE_BYTES", "_BLOCK_BYTES", "_LISTED_BYTES"):
+        monkeypatch.setattr(program_module, name, size)
+
+
 @cheaply
-@given(case=integer_cases(), size=st.sampled_from((1, 40, 300, 2000)))
-def test_blocks_of_any_size_agree(case: Case, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@given(
+    case=integer_cases(),
+    weights=st.sampled_from((0, 1 << 20)),
+    size=st.sampled_from((1, 40, 300, 2000)),
+)
+def test_blocks_of_any_size_agree(
+    case: Case, weights: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One neuron's sums of one step, up to several samples."""
-    monkeypatch.setattr(engine_module, "_BLOCK_BYTES", size)
+    monkeypatch.setattr(program_module, "_CACHED_WEIGHTS", weights)
+    cut_to(size, monkeypatch)
     agree(case)
 
 
 @pytest.mark.parametrize("plain", ["", "1"])
 def test_a_layer_of_several_blocks(plain: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By default blocks hold a whole number of steps of one sample, here two of five."""
+    """By default a block of plain loops holds a whole number of steps of one sample: 2 of 5."""
     monkeypatch.setenv(PLAIN, plain)
     rng = np.random.default_rng(0)
     kernel = Conv2d(2 * rng.integers(-128, 128, (130, 3, 3, 3)), padding=(1, 1))
     neurons = lif(decay=3000, threshold=500)
     graph = one_layer(kernel, spike_input(3, 31, 29), neurons, number_format=LOIHI2)
     row = graph.populations[0].size * 4
-    assert 2 * row <= engine_module._BLOCK_BYTES < 5 * row
+    assert 2 * row <= plain_module.BLOCK_BYTES < 5 * row
     trace = both(fed_with_spikes(graph, rng.random((2, 5, 3, 31, 29)) < 0.2))
     assert 0.02 < trace.spikes["p"].mean() < 0.5

@@ -12,11 +12,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from snn_deploy.graph import Graph, ResetSubtract
+from snn_deploy.sim import program as program_module
+from snn_deploy.sim.batch import written
 from snn_deploy.sim.depthwise import Depthwise
 from snn_deploy.sim.event import PLAIN, EventEngine
 from snn_deploy.sim.gather import ROWS_AT_ONCE, ROWS_PER_FLUSH
+from snn_deploy.sim.lanes import RULES
 from snn_deploy.sim.packing import count, pack, unpack
 from snn_deploy.sim.panels import Panels
+from snn_deploy.sim.program import Arrival, Program, Stage
 from snn_deploy.sim.reference import synaptic_sum
 from snn_deploy.sim.tables import DelayedSynapses, SynapseTable
 from snn_deploy.sim.vectors import LANES
@@ -86,19 +90,45 @@ def spikes_of(graph: Graph, rate: float, seed: int, samples: int = 2, steps: int
 
 
 def gathered(
-    table: Any, graph: Graph, spikes: Array, dtype: type, first: int, last: int, delay: int
+    table: Any, graph: Graph, spikes: Array, first: int, last: int, delay: int
 ) -> tuple[Array, Array]:
-    """What a table adds to sums of one: [samples, steps, *shape], and its events."""
-    channels, height, width = as_map(graph.populations[0].shape)
-    shape = (len(spikes), last - first, height * width, channels)
-    room = np.ones(int(np.prod(shape)) + LANES, dtype)
-    current = room[: int(np.prod(shape))].reshape(shape)
-    events = np.zeros(len(spikes), np.int64)
-    more = (table.room(),) if isinstance(table, Panels) else ()
-    table.add_spikes(pack(spikes), first, last, delay, current, events, *more)
-    assert (room[current.size :] == 1).all()
+    """What a table makes sums of: [samples, steps, *shape], and its events.
+
+    Neurons that keep nothing and never fire show their sums as currents.
+    """
     target = graph.populations[0].shape
-    return np.swapaxes(current, 2, 3).reshape(*shape[:2], *target).astype(np.int64) - 1, events
+    channels, height, width = as_map(target)
+    samples, steps, pixels = len(spikes), spikes.shape[1], height * width
+    events = np.zeros(samples, np.int64)
+    if isinstance(table, SynapseTable):
+        current = np.zeros((samples, last - first, pixels, channels), np.int64)
+        table.add_spikes(pack(spikes), first, last, delay, current, events)
+    else:
+        leaves = written(graph.populations[0], samples, steps, trace=True, numeric=False)
+        lanes = -(-channels // LANES) * LANES
+        nothing = np.zeros((1, 1, lanes), np.int32)
+        stage = Stage(
+            arrivals=(
+                Arrival(table=table, words=pack(spikes), delay=delay, events=events, inner=False),
+            ),
+            channels=channels,
+            pixels=pixels,
+            clears=np.ones(steps, bool),
+            windows=np.zeros(steps, np.int64),
+            rules=np.zeros(len(RULES), np.int32),
+            parameters=np.repeat([[0], [0], [2**31 - 1]], lanes, axis=1).astype(np.int32),
+            drive=nothing,
+            constant=None,
+            states=None,
+            written=leaves,
+        )
+        program = Program(samples, first, last)
+        program.add((stage,), looped=False)
+        program.run()
+        current = leaves.current_trace[:, first:last]
+        assert not leaves.words.any()
+        np.testing.assert_array_equal(leaves.membrane_trace[:, first:last], current)
+    return np.swapaxes(current, 2, 3).reshape(samples, last - first, *target), events
 
 
 @settings(max_examples=250, deadline=None)
@@ -106,20 +136,22 @@ def gathered(
     graph=graphs(),
     rate=st.sampled_from((0.0, 0.02, 0.3, 0.9, 1.0)),
     seed=st.integers(0, 2**32 - 1),
-    wide=st.booleans(),
+    size=st.sampled_from((1, 1 << 9, 1 << 12, 1 << 20)),
     delay=st.integers(0, 2),
     first=st.integers(0, 2),
 )
 def test_sums_are_those_of_the_norm(
-    graph: Graph, rate: float, seed: int, wide: bool, delay: int, first: int
+    graph: Graph, rate: float, seed: int, size: int, delay: int, first: int
 ) -> None:
     (projection,) = graph.projections
     table = EventEngine(graph).synapses[projection.name]
     event(type(table).__name__ + str(table.weights.dtype))
     assert not isinstance(table, DelayedSynapses)
-    wide = wide or table.largest_sum >= 1 << 31
     spikes = spikes_of(graph, rate, seed)
-    sums, events = gathered(table, graph, spikes, np.int64 if wide else np.int32, first, 3, delay)
+    with pytest.MonkeyPatch.context() as patch:  # blocks and tiles of every size
+        for name in ("_CACHED_WEIGHTS", "_TILE_BYTES", "_BLOCK_BYTES", "_LISTED_BYTES"):
+            patch.setattr(program_module, name, size)
+        sums, events = gathered(table, graph, spikes, first, 3, delay)
     late = np.zeros_like(spikes)
     late[:, delay:] = spikes[:, : 3 - delay]
     wanted = synaptic_sum(projection, graph.inputs[0].shape, late) << projection.exponent
@@ -141,7 +173,7 @@ def test_sums_of_the_largest_weights(inputs: int, weight: int, targets: int) -> 
     graph = one_layer(Dense(np.full((targets, inputs), weight)), spike_input(inputs))
     table = EventEngine(graph).synapses["in->p"]
     assert isinstance(table, SynapseTable if abs(weight) * inputs >= 1 << 31 else Panels)
-    sums, events = gathered(table, graph, spikes_of(graph, 1.1, 0), np.int64, 0, 3, 0)
+    sums, events = gathered(table, graph, spikes_of(graph, 1.1, 0), 0, 3, 0)
     assert (sums == weight * inputs).all()
     assert events.tolist() == [3 * inputs * targets] * 2
 
@@ -160,7 +192,7 @@ def test_many_lists_wait_and_none_is_lost() -> None:
         spikes = spikes_of(graph, 0.4, 1, samples=3)
         table = EventEngine(graph).synapses["in->p"]
         assert isinstance(table, Panels)
-        sums, _ = gathered(table, graph, spikes, np.int32, 0, 3, 0)
+        sums, _ = gathered(table, graph, spikes, 0, 3, 0)
         wanted = synaptic_sum(graph.projections[0], graph.inputs[0].shape, spikes)
         np.testing.assert_array_equal(sums, wanted)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from snn_deploy.graph import LIF, Integrator, ResetSubtract, ResetTo
 from snn_deploy.numerics import Comparator, DecayRule, NumberFormat, OverflowRule
-from snn_deploy.sim.lanes import RULES, update_lanes
+from snn_deploy.sim.lanes import RULES, update_tile
 from snn_deploy.sim.neurons import (
     lane_drive,
     lane_parameters,
@@ -141,23 +141,24 @@ def test_lanes_are_the_norm(
         return
     if not largest_host:
         host = host[:1, :1]
-    room = np.full(current.size + LANES, 1 << 30, np.int32)
-    room[: current.size] = current.reshape(-1)
+    lanes = lanes_of(channels)
     spans = [(0, STEPS)] if draw(st.booleans()) else [(0, 2), (2, 3), (3, STEPS)]
     one = len(spans) == 1 and draw(st.booleans())
-    states = np.full((1 if one else SAMPLES, 2, lanes_of(channels)), 12345, np.int32)
-    counts = np.zeros(lanes_of(channels), np.int32)
-    words = np.zeros((SAMPLES, STEPS, 1, lanes_of(channels) // LANES), np.uint64)
+    states = np.full((1 if one else SAMPLES, 2, lanes), 12345, np.int32)
+    counts = np.zeros(lanes, np.int32)
+    words = np.zeros((SAMPLES, STEPS, 1, lanes // LANES), np.uint64)
     sent = np.zeros((SAMPLES, STEPS, 1, channels), np.uint8)
     traces = np.zeros((2, SAMPLES, STEPS, 1, channels), np.int64)
     sample_spikes, updates = np.zeros((2, SAMPLES), np.int64)
+    clears = resets.astype(np.uint8)
+    clears[0] = 1
     for first, last in spans:
-        part = np.append(current[:, first:last].reshape(-1), np.full(LANES, -5)).astype(np.int32)
-        view = part[:-LANES].reshape(SAMPLES, last - first, 1, channels)
-        update_lanes(
-            view, windows, resets, first, last, rules,
-            lane_drive(told, host[:, :, None], form.bias_shift), lane_parameters(told), states,
-            counts, words, sent, sample_spikes, updates, traces[0], traces[1],
+        sums = np.full((last - first, SAMPLES, 1, lanes), -5, np.int32)
+        sums[:, :, 0, :channels] = np.swapaxes(current[:, first:last], 0, 1)
+        update_tile(
+            sums.reshape(-1), 0, first, SAMPLES, last - first, 0, 1, 1, channels, windows, clears,
+            rules, lane_drive(told, host[:, :, None], form.bias_shift), lane_parameters(told),
+            states, counts, words, sent, sample_spikes, updates, traces[0], traces[1],
         )  # fmt: skip
     wanted = stepped(form, neurons, current, np.broadcast_to(host, (SAMPLES, *host.shape[1:])),
                      resets, windows)  # fmt: skip

@@ -20,13 +20,8 @@ CHECKED = (
 SCRIPT = """
 import sys, pytest
 code = pytest.main(["-q", "-p", "no:cacheprovider", *sys.argv[2:]])
-from snn_deploy.sim.gather import accumulate
-from snn_deploy.sim.lanes import update_lanes
-found = [
-    text
-    for kernel in (accumulate, update_lanes)
-    for text in (kernel.inspect_asm(signature) for signature in kernel.signatures)
-]
+from snn_deploy.sim.sweep import sweep
+found = [sweep.inspect_asm(signature) for signature in sweep.signatures]
 assert found
 assert not any(f"%{register}" in text for text in found for register in sys.argv[1].split())
 sys.exit(code)

@@ -1,0 +1,245 @@
+"""What the compiled pass of ``sweep`` is told of a network, and how its work is cut."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snn_deploy.sim.batch import Written
+from snn_deploy.sim.depthwise import Depthwise
+from snn_deploy.sim.gather import COPIED, LISTED, ROWS_AT_ONCE
+from snn_deploy.sim.lanes import RULES, pixels_at_once
+from snn_deploy.sim.panels import Panels
+from snn_deploy.sim.sweep import ARRIVAL, DEPTHWISE, GROUP, INT8, INT16, POPULATION, sweep
+from snn_deploy.sim.vectors import LANES, address, room
+
+Array = NDArray[Any]
+
+# Weights up to this size stay in the cache while all samples pass: tiles are small, and their sums
+# stay in the fastest cache. Of larger ones, many sums are made of each part that is brought in.
+_CACHED_WEIGHTS = 512 << 10
+_TILE_BYTES, _BLOCK_BYTES = 32 << 10, 1 << 20
+_FEW_ROWS, _MANY_ROWS = 1 << 11, 1 << 16
+_LISTS = 1 << 10
+# Active inputs of a block of samples and steps.
+_LISTED_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Arrival:
+    """What reaches a population through one projection.
+
+    ``words`` [samples, steps, pixels, words], ``delay`` timesteps late; ``events`` int64 [samples]
+    is added to. ``inner``: from a population of the same group.
+    """
+
+    table: Panels | Depthwise
+    words: NDArray[np.uint64]
+    delay: int
+    events: NDArray[np.int64]
+    inner: bool
+
+    @property
+    def inputs(self) -> int:
+        """Number of source neurons that are listed."""
+        return 0 if isinstance(self.table, Depthwise) else math.prod(self.table.source)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Stage:
+    """A population in one batch.
+
+    ``clears``: whether all neurons are cleared before a step, bool [steps]; ``windows`` int64
+    [steps]; ``rules``, ``parameters`` and ``drive`` as ``lanes.update_tile`` reads them;
+    ``constant``: sums of constant input, int32 [samples, windows, pixels * lanes], or None;
+    ``states`` kept between runs, int32 [samples, 2, pixels * lanes], or None.
+    """
+
+    arrivals: tuple[Arrival, ...]
+    channels: int
+    pixels: int
+    clears: NDArray[np.bool_]
+    windows: NDArray[np.int64]
+    rules: NDArray[np.int32]
+    parameters: NDArray[np.int32]
+    drive: NDArray[np.int32]
+    constant: NDArray[np.int32] | None
+    states: NDArray[np.int32] | None
+    written: Written
+
+    @property
+    def width(self) -> int:
+        """Channels in whole words."""
+        return -(-self.channels // LANES) * LANES
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """Samples and steps of a group's blocks, pixels of each population's tiles."""
+
+    samples: int
+    steps: int
+    tiles: tuple[int, ...]
+    heavy: bool
+
+
+def _cut(stages: tuple[Stage, ...], samples: int, steps: int, *, looped: bool) -> _Cut:
+    """Cut a group's work so that what is needed next is near."""
+    weights = sum(a.table.weights.nbytes for stage in stages for a in stage.arrivals)
+    heavy = weights > _CACHED_WEIGHTS
+    budget = (_BLOCK_BYTES if heavy else _TILE_BYTES) // 4
+    listed = max(1, *(sum(a.inputs for a in stage.arrivals) for stage in stages))
+    most = max(1, _LISTED_BYTES // (4 * listed))  # samples times steps
+    widest = max(stage.width for stage in stages)
+    together = 1
+    whole = sum(stage.width * stage.pixels for stage in stages)
+    block = max(1, min(steps, most, budget // (whole if heavy or looped else widest)))
+    if heavy:
+        together = max(1, min(samples, most // block, budget // (whole * block)))
+    if looped:
+        return _Cut(together, block, tuple(stage.pixels for stage in stages), heavy)
+    tiles = tuple(max(1, min(s.pixels, budget // (s.width * block * together))) for s in stages)
+    return _Cut(together, block, tiles, heavy)
+
+
+class Program:
+    """Groups of populations, to be run one after another in one call.
+
+    Raises
+    ------
+    ValueError
+        If an array is not of the extents that the compiled pass will take it to have.
+    """
+
+    def __init__(self, samples: int, first: int, last: int) -> None:
+        self.samples, self.first, self.last = samples, first, last
+        self._groups: list[tuple[int, ...]] = []
+        self._populations: list[tuple[int, ...]] = []
+        self._arrivals: list[tuple[int, ...]] = []
+        self._active = self._begins = self._silent = self._rows = self._sums = 0
+        self._counts: list[tuple[NDArray[np.int32], Stage]] = []
+        self._kept: list[Any] = []  # arrays whose addresses are known to the tables only
+
+    def add(self, stages: tuple[Stage, ...], *, looped: bool) -> None:
+        """Add a group."""
+        steps = self.last - self.first
+        cut = _cut(stages, self.samples, steps, looped=looped)
+        if len(stages) > 1 and not looped:
+            raise ValueError("populations that are not in a loop are groups of their own")
+        begin, sums = len(self._populations), 0
+        for stage, tile in zip(stages, cut.tiles, strict=True):
+            at_once = cut.steps >= steps and not looped
+            self._add_population(stage, tile, cut, sums, at_once=at_once)
+            sums += cut.samples * tile * cut.steps * stage.width
+        self._sums = max(self._sums, sums)
+        self._groups.append((begin, len(self._populations), cut.samples, cut.steps, looped))
+
+    def _add_population(
+        self, stage: Stage, tile: int, cut: _Cut, sums: int, *, at_once: bool
+    ) -> None:
+        lanes, samples, steps = stage.pixels * stage.width, self.samples, self.last
+        states, written = stage.states, stage.written
+        if states is not None:
+            _check(states, (samples, 2, lanes))
+        else:
+            block = pixels_at_once(stage.width // LANES) * stage.width
+            kept = (1, 2, min(block, lanes)) if at_once else (cut.samples, 2, lanes)
+            states = room(kept, np.int32)
+        counts = room((lanes,), np.int32)
+        counts[:] = 0
+        self._counts.append((counts, stage))
+        begin = len(self._arrivals)
+        active = begins = silent = 0
+        block = cut.samples * cut.steps
+        inner = begin + len(stage.arrivals)
+        for arrival in sorted(stage.arrivals, key=lambda a: a.inner):
+            if arrival.inner:
+                inner = min(inner, len(self._arrivals))
+            told = (active, begins, silent)
+            self._arrivals.append(self._told(arrival, stage, cut.heavy) + told)
+            if isinstance(arrival.table, Panels):
+                active += block * (arrival.inputs // 2)  # or the silent ones, if they are fewer
+                begins += block * (arrival.table.source_pixels + 1)
+                silent += block
+        self._active, self._begins = max(self._active, active), max(self._begins, begins)
+        self._silent = max(self._silent, silent)
+        spiking = (samples, steps, stage.pixels)
+        extents: tuple[tuple[Array, tuple[int, ...], bool], ...] = (
+            (stage.windows, (steps,), False),
+            (stage.clears, (steps,), False),
+            (stage.rules, (len(RULES),), False),
+            (written.spikes, (stage.pixels, stage.channels), False),
+            (written.words, (*spiking, stage.width // LANES), False),
+            (written.sent, (*spiking, stage.channels), True),
+            (written.sample_spikes, (samples,), False),
+            (written.updates, (samples,), False),
+            (written.membrane_trace, (*spiking, stage.channels), True),
+            (written.current_trace, (*spiking, stage.channels), True),
+        )
+        for array, shape, may_lack in extents:
+            _check(array, shape, may_lack=may_lack)
+        constants = 0
+        if stage.constant is not None:
+            constants = stage.constant.shape[1]
+            _check(stage.constant, (samples, constants, lanes))
+            if stage.windows.max(initial=0) >= constants:
+                raise ValueError(f"constant input for {constants} windows only")
+        if stage.windows.min(initial=0) < 0:
+            raise ValueError("windows count from zero")
+        number, _, driven = stage.drive.shape
+        parameters, told = stage.parameters.shape
+        if {driven, told} - {stage.width, lanes} or parameters != 3 or number not in (1, samples):
+            raise ValueError(f"bias of {stage.drive.shape}, parameters of {stage.parameters.shape}")
+        self._kept += [states, counts, stage]
+        self._populations.append(
+            (
+                begin, inner, len(self._arrivals), sums,
+                stage.pixels, stage.channels, stage.width, tile,
+                address(stage.windows), address(stage.clears), address(stage.rules),
+                address(stage.drive), *stage.drive.shape, address(stage.parameters),
+                stage.parameters.shape[1],
+                address(states), states.shape[0], states.shape[2], address(counts),
+                address(written.words), address(written.sent), address(written.sample_spikes),
+                address(written.updates), address(written.membrane_trace),
+                address(written.current_trace), address(stage.constant), constants,
+            )
+        )  # fmt: skip
+
+    def _told(self, arrival: Arrival, stage: Stage, heavy: bool) -> tuple[int, ...]:
+        """A row of ``ARRIVAL``, but for where its lists are."""
+        table = arrival.table
+        if table.targets != (stage.pixels, stage.channels) or arrival.delay < 0:
+            raise ValueError(f"synapses to {table.targets}, delay {arrival.delay}")
+        pixels, channels = table.source
+        _check(arrival.words, (self.samples, self.last, pixels, -(-channels // LANES)))
+        _check(arrival.events, (self.samples,))
+        shared = (address(arrival.words), arrival.delay, pixels, channels, address(arrival.events))
+        capacity = _MANY_ROWS if heavy else _FEW_ROWS
+        if isinstance(table, Depthwise):
+            return (DEPTHWISE, *shared, capacity, *table.addresses)
+        self._rows = max(self._rows, capacity + table.longest + ROWS_AT_ONCE + COPIED)
+        kind = INT8 if table.weights.dtype == np.int8 else INT16
+        return (kind, *shared, capacity, *table.addresses, 0, 0)
+
+    def run(self) -> None:
+        """Run all groups."""
+        sweep(
+            np.array(self._groups, GROUP), np.array(self._populations, POPULATION),
+            np.array(self._arrivals, ARRIVAL), self.samples, self.first, self.last,
+            room((self._active + max(LISTED, COPIED),), np.uint32),
+            room((self._begins,), np.uint32), room((self._silent,), np.uint8),
+            room((self._rows,), np.uint32), room((_LISTS, 4), np.int64),
+            room((self._sums,), np.int32),
+        )  # fmt: skip
+        for counts, stage in self._counts:
+            spikes = stage.written.spikes
+            spikes += counts.reshape(stage.pixels, -1)[:, : stage.channels]
+
+
+def _check(array: Array, shape: tuple[int, ...], *, may_lack: bool = False) -> None:
+    if array.shape != shape and not (may_lack and not array.size):
+        raise ValueError(f"an array of {array.shape}, where {shape} is wanted")

@@ -22,8 +22,10 @@ from numba.extending import intrinsic
 
 from snn_deploy.sim.vectors import I1, I16, I32, I64, data_of, ones, splat, vector_at
 
-# Sums of int8 rows stay within int16 for this many rows, a multiple of ROWS_AT_ONCE.
-ROWS_PER_FLUSH = 252
+# Sums of uint8 rows stay within 16 bits for this many rows, a multiple of ROWS_AT_ONCE.
+ROWS_PER_FLUSH = 256
+# What uint8 rows hold more than the weight.
+EXCESS = 128
 ROWS_AT_ONCE = 4
 # Active inputs are listed, and copied, so many at a time, the last ones beyond the end.
 LISTED, COPIED = 16, 64
@@ -56,30 +58,52 @@ def _gather(lanes: int) -> Callable[..., Any]:
         """Add ``factor`` times a sum of rows to ``sums``, from index ``place`` on.
 
         The rows begin at ``panels[origin + rows[i]]``, start <= i < start + count. ``panels`` is
-        int8 or int16, ``rows`` uint32, ``sums`` int32; ``count`` a multiple of ``ROWS_AT_ONCE``.
-        int8 rows are summed in int16 and brought to int32 every ``ROWS_PER_FLUSH`` rows, int16 rows
-        are summed in int32.
+        uint8 or int16, ``rows`` uint32, ``sums`` int32; ``count`` a multiple of ``ROWS_AT_ONCE``.
+
+        int16 rows are summed in int32. uint8 rows hold weights plus ``EXCESS``, those of the first
+        half of the lanes in even places and of the second half in odd ones. Two neighbours are read
+        as one number of 16 bits: the odd place is its upper half, and what the even places sum up
+        to is what the upper halves leave of the sum of all. So nothing is ever widened but sums,
+        every ``ROWS_PER_FLUSH`` rows.
         """
         places = (types.int64, types.int64, types.int64)  # start, count, factor
         signature = types.void(panels, types.int64, rows, *places, sums, types.int64)
         narrow = panels.dtype.bitwidth == 8
-        inner = ir.VectorType(I16 if narrow else I32, lanes)
-        outer = ir.VectorType(I32, lanes)
+        wide = ir.VectorType(I32, lanes // 2 if narrow else lanes)
+        inner = ir.VectorType(I16, lanes // 2) if narrow else wide
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             weight, listed, total = (
                 data_of(context, builder, signature.args[i], arguments[i]) for i in (0, 2, 6)
             )
             origin, start, count, place = (arguments[i] for i in (1, 3, 4, 7))
-            factor = splat(builder, builder.trunc(arguments[5], I32), lanes)
+            factor = splat(builder, builder.trunc(arguments[5], I32), wide.count)
+            eight = ir.Constant(inner, [8] * inner.count)
             weight = builder.gep(weight, [origin])
-            out = vector_at(builder, total, place, lanes)
             end = builder.add(start, count)
             step = ir.Constant(I64, ROWS_PER_FLUSH)
             function = builder.function
             blocks, rows_loop, flush, done = (
                 function.append_basic_block(name) for name in ("blocks", "rows", "flush", "done")
             )
+
+            def read(index: Any) -> Any:
+                """A row, as numbers of the kind that is summed."""
+                row = builder.zext(builder.load(builder.gep(listed, [index])), I64)
+                found = builder.load(vector_at(builder, weight, row, lanes), align=1)
+                return builder.bitcast(found, inner) if narrow else builder.sext(found, inner)
+
+            def added(values: list[Any]) -> Any:
+                while len(values) > 1:
+                    pairs = zip(values[::2], values[1::2], strict=True)
+                    values = [builder.add(one, other) for one, other in pairs]
+                return values[0]
+
+            def add_to(place: Any, values: Any) -> None:
+                out = vector_at(builder, total, place, wide.count)
+                scaled = builder.mul(values, factor)
+                builder.store(builder.add(builder.load(out, align=4), scaled), out, align=4)
+
             entered = builder.block
             builder.cbranch(builder.icmp_signed("<", start, end), blocks, done)
 
@@ -91,24 +115,33 @@ def _gather(lanes: int) -> Callable[..., Any]:
             builder.branch(rows_loop)
 
             builder.position_at_end(rows_loop)
-            index, sum_ = builder.phi(I64), builder.phi(inner)
-            index.add_incoming(begin, blocks)
-            sum_.add_incoming(ir.Constant(inner, None), blocks)
-            added = sum_
-            for ahead in range(ROWS_AT_ONCE):
-                entry = builder.gep(listed, [builder.add(index, ir.Constant(I64, ahead))])
-                row = builder.zext(builder.load(entry), I64)
-                read = builder.load(vector_at(builder, weight, row, lanes), align=1)
-                added = builder.add(added, builder.sext(read, inner))
+            index, sum_, uppers = builder.phi(I64), builder.phi(inner), builder.phi(inner)
+            places = [builder.add(index, ir.Constant(I64, ahead)) for ahead in range(ROWS_AT_ONCE)]
+            values = [read(place) for place in places]
+            sum_after, uppers_after = builder.add(sum_, added(values)), uppers
+            if narrow:
+                upper = added([builder.lshr(value, eight) for value in values])
+                uppers_after = builder.add(uppers, upper)
             following = builder.add(index, ir.Constant(I64, ROWS_AT_ONCE))
-            index.add_incoming(following, rows_loop)
-            sum_.add_incoming(added, rows_loop)
+            zero = ir.Constant(inner, None)
+            for phi, first, after in (
+                (index, begin, following), (sum_, zero, sum_after), (uppers, zero, uppers_after)
+            ):  # fmt: skip
+                phi.add_incoming(first, blocks)
+                phi.add_incoming(after, rows_loop)
             builder.cbranch(builder.icmp_signed("<", following, stop), rows_loop, flush)
 
             builder.position_at_end(flush)
-            widened = builder.sext(added, outer) if narrow else added
-            widened = builder.mul(widened, factor)
-            builder.store(builder.add(builder.load(out, align=4), widened), out, align=4)
+            if narrow:
+                lower = builder.sub(sum_after, builder.shl(uppers_after, eight))
+                number = builder.trunc(builder.sub(stop, begin), I32)
+                excess = builder.mul(number, ir.Constant(I32, EXCESS))
+                excess = splat(builder, excess, wide.count)
+                for half, sums in enumerate((lower, uppers_after)):
+                    at = builder.add(place, ir.Constant(I64, half * wide.count))
+                    add_to(at, builder.sub(builder.zext(sums, wide), excess))
+            else:
+                add_to(place, sum_after)
             begin.add_incoming(stop, flush)
             builder.cbranch(builder.icmp_signed("<", stop, end), blocks, done)
 
@@ -125,52 +158,82 @@ gather_64: Any = intrinsic(_gather(64))
 gather_128: Any = intrinsic(_gather(128))
 
 
-def _copy_shifted(
+def _list_rows(
     typing_context: Any,
-    listed: Any,
-    begin: Any,
-    end: Any,
+    active: Any,
+    begins: Any,
+    origin: Any,
+    runs: Any,
+    run: Any,
+    last: Any,
+    doublings: Any,
     rows: Any,
     place: Any,
-    shift: Any,
-    doublings: Any,
 ) -> Any:
-    """rows[place + i] = (listed[begin + i] + shift) << doublings, begin + i < end, all uint32.
+    """Rows of the active inputs in runs ``run`` to ``last``, from rows[place] on; returns the end.
 
-    Up to ``COPIED`` - 1 entries more are read and written.
+    Each input of ``active`` plus the shift of its run, doubled so often. ``COPIED`` - 1 entries
+    beyond those of a run may be read, and written.
     """
-    places = (types.int64, types.int64, types.int64)  # place, shift, doublings
-    signature = types.void(listed, types.int64, types.int64, rows, *places)
+    i64 = types.int64
+    signature = i64(active, begins, i64, runs, i64, i64, i64, rows, i64)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kinds = signature.args
-        source, target = (data_of(context, builder, kinds[i], arguments[i]) for i in (0, 3))
-        begin, end, place = (arguments[i] for i in (1, 2, 4))
-        shift, doublings = (
-            splat(builder, builder.trunc(argument, I32), COPIED) for argument in arguments[5:]
+        source, bounds, told, target = (
+            data_of(context, builder, signature.args[i], arguments[i]) for i in (0, 1, 3, 7)
         )
-        target = builder.gep(target, [builder.sub(place, begin)])
-        copying, done = (builder.function.append_basic_block(name) for name in ("copy", "copied"))
+        origin, first, last, place = (arguments[i] for i in (2, 4, 5, 8))
+        doublings = splat(builder, builder.trunc(arguments[6], I32), COPIED)
+        bounds = builder.gep(bounds, [origin])
+        function = builder.function
+        listing, copying, listed, done = (
+            function.append_basic_block(name) for name in ("run", "copy", "listed", "done")
+        )
         entered = builder.block
-        builder.cbranch(builder.icmp_signed("<", begin, end), copying, done)
+        builder.cbranch(builder.icmp_signed("<", first, last), listing, done)
+
+        builder.position_at_end(listing)
+        run, used = builder.phi(I64), builder.phi(I64)
+        entry = builder.gep(told, [builder.mul(run, ir.Constant(I64, 3))])
+        begin, end, shift = (
+            builder.load(builder.gep(entry, [ir.Constant(I64, field)])) for field in range(3)
+        )
+        begin, end = (
+            builder.zext(builder.load(builder.gep(bounds, [pixel])), I64) for pixel in (begin, end)
+        )
+        shift = splat(builder, builder.trunc(shift, I32), COPIED)
+        builder.cbranch(builder.icmp_signed("<", begin, end), copying, listed)
 
         builder.position_at_end(copying)
-        index = builder.phi(I64)
-        index.add_incoming(begin, entered)
+        index, at = builder.phi(I64), builder.phi(I64)
         read = builder.load(vector_at(builder, source, index, COPIED), align=4)
-        written = vector_at(builder, target, index, COPIED)
-        builder.store(builder.shl(builder.add(read, shift), doublings), written, align=4)
-        following = builder.add(index, ir.Constant(I64, COPIED))
-        index.add_incoming(following, copying)
-        builder.cbranch(builder.icmp_signed("<", following, end), copying, done)
+        doubled = builder.shl(builder.add(read, shift), doublings)
+        builder.store(doubled, vector_at(builder, target, at, COPIED), align=4)
+        copied = ir.Constant(I64, COPIED)
+        following = builder.add(index, copied)
+        for phi, begun, after in ((index, begin, following), (at, used, builder.add(at, copied))):
+            phi.add_incoming(begun, listing)
+            phi.add_incoming(after, copying)
+        builder.cbranch(builder.icmp_signed("<", following, end), copying, listed)
+
+        builder.position_at_end(listed)
+        used_after = builder.add(used, builder.sub(end, begin))
+        run_after = builder.add(run, ir.Constant(I64, 1))
+        for phi, begun, after in ((run, first, run_after), (used, place, used_after)):
+            phi.add_incoming(begun, entered)
+            phi.add_incoming(after, listed)
+        builder.cbranch(builder.icmp_signed("<", run_after, last), listing, done)
 
         builder.position_at_end(done)
-        return context.get_dummy_value()
+        result = builder.phi(I64)
+        result.add_incoming(place, entered)
+        result.add_incoming(used_after, listed)
+        return result
 
     return signature, generate
 
 
-copy_shifted: Any = intrinsic(_copy_shifted)
+list_rows: Any = intrinsic(_list_rows)
 
 
 def _list_word(
@@ -258,7 +321,7 @@ def list_active(
 
 @njit(nogil=True)
 def _gather_lists(
-    panels: Any,  # int8 or int16 [panels * (rows + 1) * lanes]
+    panels: Any,  # uint8 or int16 [panels * (rows + 1) * lanes]
     panel_size: int,
     lanes: int,
     rows: Any,  # uint32 [capacity]: where each row begins in a panel
@@ -320,11 +383,10 @@ def gather_tile(
                 target = first_pixel + pixel
                 place = ((step * samples + sample) * pixels + pixel) * width
                 start = used
-                for run in range(3 * starts[target], 3 * starts[target + 1], 3):
-                    at = int(begins[origin + runs[run]])
-                    end = int(begins[origin + runs[run + 1]])
-                    copy_shifted(active, at, end, rows, used, runs[run + 2], doublings)
-                    used += end - at
+                used = list_rows(
+                    active, begins, origin, runs, starts[target], starts[target + 1], doublings,
+                    rows, used,
+                )  # fmt: skip
                 if silent[which]:
                     kind = kinds[target]
                     events += fan_in[kind] - (used - start)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from snn_deploy.sim.gather import EXCESS
 from snn_deploy.sim.vectors import address, room
 
 Array = NDArray[Any]
@@ -96,7 +97,6 @@ def panels(
         return None
     narrow = low >= -(1 << 7) and high < 1 << 7
     lanes = _MOST_LANES if narrow and -(-targets // 64) % 2 == 0 else 64
-    dtype = np.int8 if narrow else np.int16
     flat = mantissas.reshape(count * channels, targets)
     kinds, totals, fan_in = _totals(run_starts, runs, flat, channels)
     wide = room((len(totals), -(-targets // lanes) * lanes), np.int32)
@@ -105,7 +105,7 @@ def panels(
     return Panels(
         starts=run_starts,
         runs=runs,
-        weights=_panelled(flat, lanes, dtype),
+        weights=_panelled(flat, lanes, narrow=narrow),
         lanes=lanes,
         rows=count * channels,
         factor=factor,
@@ -148,15 +148,18 @@ def most_uses(starts: NDArray[np.int64], taps: NDArray[np.int32]) -> int:
     return int(np.bincount(target * taps_each + taps).max(initial=0))
 
 
-def _panelled(rows: NDArray[np.int64], lanes: int, dtype: Any) -> Array:
-    """[rows, targets] as flat [panels][rows + 1][lanes]."""
+def _panelled(rows: NDArray[np.int64], lanes: int, *, narrow: bool) -> Array:
+    """[rows, targets] as flat [panels][rows + 1][lanes], the way :mod:`..gather` reads them."""
     count, targets = rows.shape
     number = -(-targets // lanes)
-    view = room((number, count + 1, lanes), dtype)
-    view[...] = 0
+    view = room((number, count + 1, lanes), np.uint8 if narrow else np.int16)
+    view[...] = EXCESS if narrow else 0
+    order = np.arange(lanes).reshape(2, -1).T.reshape(-1) if narrow else np.arange(lanes)
     for panel in range(number):
-        part = rows[:, panel * lanes : (panel + 1) * lanes]
-        view[panel, :count, : part.shape[1]] = part
+        part = np.zeros((count, lanes), np.int64)
+        held = rows[:, panel * lanes : (panel + 1) * lanes]
+        part[:, : held.shape[1]] = held
+        view[panel, :count] += part[:, order].astype(view.dtype)
     return view.reshape(-1)
 
 

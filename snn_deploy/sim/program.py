@@ -14,7 +14,7 @@ from snn_deploy.sim.depthwise import Depthwise
 from snn_deploy.sim.gather import COPIED, LISTED, ROWS_AT_ONCE
 from snn_deploy.sim.lanes import RULES, pixels_at_once
 from snn_deploy.sim.panels import Panels
-from snn_deploy.sim.sweep import ARRIVAL, DEPTHWISE, GROUP, INT8, INT16, POPULATION, sweep
+from snn_deploy.sim.sweep import ARRIVAL, DEPTHWISE, GROUP, INT16, POPULATION, UINT8, sweep
 from snn_deploy.sim.vectors import LANES, address, room
 
 Array = NDArray[Any]
@@ -222,7 +222,7 @@ class Program:
         if isinstance(table, Depthwise):
             return (DEPTHWISE, *shared, capacity, *table.addresses)
         self._rows = max(self._rows, capacity + table.longest + ROWS_AT_ONCE + COPIED)
-        kind = INT8 if table.weights.dtype == np.int8 else INT16
+        kind = UINT8 if table.weights.dtype == np.uint8 else INT16
         return (kind, *shared, capacity, *table.addresses, 0, 0)
 
     def run(self) -> None:

@@ -41,7 +41,7 @@ POPULATION = np.dtype(
         )
     ]
 )  # fmt: skip
-INT8, INT16, DEPTHWISE = range(3)
+UINT8, INT16, DEPTHWISE = range(3)
 ARRIVAL = np.dtype(
     [
         (name, np.int64)
@@ -223,11 +223,11 @@ def _arrive(
     totals = carray(pointer(told.totals), (told.totals_size,), np.int32)
     fan_in = carray(pointer(told.fan_in), (told.totals_size // width,), np.int64)
     lists_of = silent[told.silent :]
-    if told.kind == INT8:
+    if told.kind == UINT8:
         gather_tile(
             active, begins, told.begins, lists_of, samples, steps, told.source_pixels, first,
             pixels, starts, runs, kinds, totals, fan_in,
-            carray(pointer(told.weights), (told.weights_size,), np.int8), told.panel_size,
+            carray(pointer(told.weights), (told.weights_size,), np.uint8), told.panel_size,
             told.lanes, told.rows, told.capacity, told.factor, channels, width, rows, lists, sums,
             events,
         )  # fmt: skip

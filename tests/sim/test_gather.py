@@ -179,7 +179,7 @@ def test_sums_of_the_largest_weights(inputs: int, weight: int, targets: int) -> 
 
 
 def test_rows_flush_before_int16_overflows() -> None:
-    assert ROWS_PER_FLUSH * 128 < 1 << 15
+    assert ROWS_PER_FLUSH * 255 < 1 << 16
     assert ROWS_PER_FLUSH % ROWS_AT_ONCE == 0
 
 
@@ -207,10 +207,10 @@ def kind_of(weight: Any, shape: tuple[int, ...], **more: Any) -> tuple[type, str
 
 def test_the_vector_kernels_take_what_fits() -> None:
     ends = np.array([[-128, 127]])
-    assert kind_of(ends, (2,)) == (Panels, "int8")
-    assert kind_of(2 * ends, (2,), number_format=LOIHI2) == (Panels, "int8")  # halved
-    assert kind_of(ends << 9, (2,)) == (Panels, "int8")
-    assert kind_of(ends, (2,), exponent=9) == (Panels, "int8")
+    assert kind_of(ends, (2,)) == (Panels, "uint8")
+    assert kind_of(2 * ends, (2,), number_format=LOIHI2) == (Panels, "uint8")  # halved
+    assert kind_of(ends << 9, (2,)) == (Panels, "uint8")
+    assert kind_of(ends, (2,), exponent=9) == (Panels, "uint8")
     assert kind_of(np.array([[-127, 128]]), (2,)) == (Panels, "int16")
     assert kind_of(np.array([[-32768, 32767]]), (2,)) == (Panels, "int16")
     assert kind_of(np.array([[-32768, 32769]]), (2,)) == (SynapseTable, "int64")

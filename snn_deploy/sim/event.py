@@ -13,6 +13,7 @@ with the same results.
 from __future__ import annotations
 
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -36,8 +37,8 @@ from snn_deploy.sim.neurons import (
 from snn_deploy.sim.packing import by_pixel, channels_first, count, pack, unpack
 from snn_deploy.sim.panels import Panels
 from snn_deploy.sim.plain import run_plain
-from snn_deploy.sim.plan import Plan
-from snn_deploy.sim.program import Arrival, Program, Stage
+from snn_deploy.sim.plan import Plan, Timing, schedule
+from snn_deploy.sim.program import Arrival, Program, Stage, Workspace
 from snn_deploy.sim.reference import readout
 from snn_deploy.sim.tables import DelayedSynapses, SynapseTable, delayed_synapses, synapse_table
 from snn_deploy.sim.trace import Record, Trace
@@ -92,6 +93,7 @@ class EventEngine:
             (g, any(p.source in g for name in g for p in self._incoming[name])) for g in graph.order
         ]
         self._rules: dict[tuple[str, int, int, int], NDArray[np.int32] | None] = {}
+        self._local = threading.local()  # working memory of each thread that runs this engine
         self._plain_tables: dict[str, PlainTable] = {
             name: table
             for name, table in self.synapses.items()
@@ -122,16 +124,10 @@ class EventEngine:
         fits = self.vectors and largest >> 31 == 0 and population.max_spikes == 1
         return largest if fits else None
 
-    def begin(self, samples: int, steps: int) -> State:
-        """The state of a run of so many steps before its first piece.
-
-        Raises
-        ------
-        ValueError
-            If the graph is fed with constant input, whose sums hold for the whole run.
-        """
-        delays = (int(np.max(p.delay)) for p in self.graph.projections)
-        history = max(delays, default=0)
+    def begin(self, samples: int, steps: int, timing: Timing = "zero_delay") -> State:
+        """The state of a run of so many steps, in this timing, before its first piece."""
+        delays = schedule(self.graph, timing).delays.values()
+        history = max((int(np.max(delay)) for delay in delays), default=0)
         return State(tuple(Memory(n, steps, history) for n in self._share(samples)))
 
     def _share(self, samples: int) -> list[int]:
@@ -140,7 +136,7 @@ class EventEngine:
         return [(samples + index) // threads for index in range(threads)]
 
     def run(self, plan: Plan, state: State | None = None) -> Trace:
-        """Run one batch; with a state, the next piece of its run, in zero-delay timing.
+        """Run one batch; with a state, the next piece of its run.
 
         The trace, counts and readouts are those of this piece alone.
 
@@ -221,6 +217,8 @@ class EventEngine:
         """Run all populations; as many as can be, one after another, in one compiled pass."""
         graph = self.graph
         program: Program | None = None
+        space = getattr(self._local, "space", None) or Workspace()
+        self._local.space = space
         for group, looped in self._groups:
             rules = [self._rules_for(graph.population(name), made) for name in group]
             known = [rule for rule in rules if rule is not None]
@@ -231,7 +229,7 @@ class EventEngine:
                 program.add(tuple(stages), looped=looped)
                 continue
             if program is not None:
-                program.run()
+                program.run(space)
                 program = None
             tables = {
                 p.name: self._plain_table(p)
@@ -241,7 +239,7 @@ class EventEngine:
             }
             run_plain(graph, group, made, tables, self.neurons, looped=looped)
         if program is not None:
-            program.run()
+            program.run(space)
 
     def _plain_table(self, projection: Projection) -> PlainTable:
         """Of a projection whose target needs the plain loops."""

@@ -106,6 +106,20 @@ def _cut(stages: tuple[Stage, ...], samples: int, steps: int, *, looped: bool) -
     return _Cut(together, block, tiles, heavy)
 
 
+class Workspace:
+    """Working memory of one thread, used by one run after another."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, Array] = {}
+
+    def of(self, name: str, size: int, dtype: Any) -> Array:
+        """At least so many elements, uncleared."""
+        held = self._arrays.get(name)
+        if held is None or len(held) < size:
+            held = self._arrays[name] = room((size,), dtype)
+        return held
+
+
 class Program:
     """Groups of populations, to be run one after another in one call.
 
@@ -225,15 +239,17 @@ class Program:
         kind = UINT8 if table.weights.dtype == np.uint8 else INT16
         return (kind, *shared, capacity, *table.addresses, 0, 0)
 
-    def run(self) -> None:
-        """Run all groups."""
+    def run(self, workspace: Workspace | None = None) -> None:
+        """Run all groups; with a workspace, in memory that earlier runs have used."""
+        space = workspace or Workspace()
         sweep(
             np.array(self._groups, GROUP), np.array(self._populations, POPULATION),
             np.array(self._arrivals, ARRIVAL), self.samples, self.first, self.last,
-            room((self._active + max(LISTED, COPIED),), np.uint32),
-            room((self._begins,), np.uint32), room((self._silent,), np.uint8),
-            room((self._rows,), np.uint32), room((_LISTS, 4), np.int64),
-            room((self._sums,), np.int32),
+            space.of("active", self._active + max(LISTED, COPIED), np.uint32),
+            space.of("begins", self._begins, np.uint32), space.of("silent", self._silent, np.uint8),
+            space.of("rows", self._rows, np.uint32),
+            space.of("lists", 4 * _LISTS, np.int64).reshape(-1, 4),
+            space.of("sums", self._sums, np.int32),
         )  # fmt: skip
         for counts, stage in self._counts:
             spikes = stage.written.spikes

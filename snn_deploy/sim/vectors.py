@@ -11,6 +11,7 @@ compiled, and cached on disk, as parts of :mod:`snn_deploy.sim.sweep` only.
 
 from __future__ import annotations
 
+import ctypes
 import math
 from typing import Any
 
@@ -31,7 +32,7 @@ def room(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     """An array that begins where a cache line does, so that no vector lies in two; not cleared."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     raw = np.empty(size + CACHE_LINE, np.uint8)
-    begin = -raw.ctypes.data % CACHE_LINE
+    begin = -address(raw) % CACHE_LINE
     array: NDArray[Any] = raw[begin : begin + size].view(dtype)
     return array.reshape(shape)
 
@@ -48,7 +49,10 @@ def address(array: NDArray[Any] | None) -> int:
         return 0
     if not array.flags.c_contiguous:
         raise ValueError(f"an array of strides {array.strides} is not contiguous")
-    return int(array.ctypes.data)
+    if not array.flags.writeable:
+        return int(array.ctypes.data)
+    # ten times as fast, which small networks feel
+    return ctypes.addressof(ctypes.c_char.from_buffer(array))
 
 
 def data_of(context: Any, builder: Any, kind: Any, array: Any) -> Any:

@@ -132,13 +132,17 @@ def _totals(
     begins = runs[:, :2] * channels + runs[:, 2:]
     target = np.repeat(np.arange(len(lengths)), lengths)
     ranges[target, np.arange(len(runs)) - starts[target]] = begins
-    distinct, kinds = np.unique(ranges.reshape(len(ranges), -1), axis=0, return_inverse=True)
+    flat = ranges.reshape(len(ranges), -1)
+    # neighbours are mostly alike, so that few need be sorted
+    changes = np.append(True, (flat[1:] != flat[:-1]).any(axis=1))
+    distinct, kinds = np.unique(flat[changes], axis=0, return_inverse=True)
+    kinds = kinds.reshape(-1)[np.cumsum(changes) - 1]
     before = np.zeros((len(weights) + 1, weights.shape[1]), np.int64)
     np.cumsum(weights, axis=0, out=before[1:])
     first, last = np.moveaxis(distinct.reshape(len(distinct), -1, 2), -1, 0)
     totals = before[last].sum(axis=1) - before[first].sum(axis=1)
     fan_in = (last - first).sum(axis=1)
-    return kinds.reshape(-1).astype(np.int32), totals, fan_in
+    return kinds.astype(np.int32), totals, fan_in
 
 
 def most_uses(starts: NDArray[np.int64], taps: NDArray[np.int32]) -> int:

@@ -82,11 +82,12 @@ class Batch:
 
     Time begins ``first`` steps before the run does, for what is still on its way, and ends with
     step ``last``. ``clears``: whether neurons are cleared before a step, ``windows``: which
-    constant input is in force, [last].
+    constant input is in force, [last]. ``threads`` may work on it.
     """
 
     plan: Plan
     memory: Memory | None
+    threads: int
     first: int
     clears: dict[str, NDArray[np.bool_]]
     windows: dict[str, NDArray[np.int64]]
@@ -115,7 +116,7 @@ class Batch:
                 kept |= {name: array[:, -self.first :].copy() for name, array in sent.items()}
 
 
-def batch(plan: Plan, projections: tuple[str, ...], memory: Memory | None) -> Batch:
+def batch(plan: Plan, projections: tuple[str, ...], memory: Memory | None, threads: int) -> Batch:
     """A batch at its beginning."""
     first = 0 if memory is None else memory.history
 
@@ -129,6 +130,7 @@ def batch(plan: Plan, projections: tuple[str, ...], memory: Memory | None) -> Ba
     return Batch(
         plan=plan,
         memory=memory,
+        threads=threads,
         first=first,
         clears=clears,
         windows={name: later(windows) for name, windows in plan.windows.items()},

@@ -16,6 +16,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ class State:
 class EventEngine:
     """A graph's synapses and neuron parameters, made once, run on any number of batches.
 
-    ``threads``: samples of a batch are shared among so many.
+    ``threads``: so many share the samples of a batch, and the pixels where samples are fewer.
     """
 
     def __init__(self, graph: Graph, threads: int = 1) -> None:
@@ -151,18 +152,21 @@ class EventEngine:
             memories = list(state.shares)
             if [m.samples for m in state.shares] != shares:
                 raise ValueError(f"a state of {[m.samples for m in state.shares]} samples")
+        # fewer samples than threads: these share the pixels
+        each = self.threads // len(shares)
         if len(shares) == 1:
-            return self._run(plan, memories[0])
+            return self._run(plan, memories[0], each)
         ends = np.cumsum(shares)
         parts = [
             plan.part(int(end) - number, int(end)) for end, number in zip(ends, shares, strict=True)
         ]
         with ThreadPoolExecutor(len(shares)) as pool:
-            return Trace.joined(list(pool.map(self._run, parts, memories)))
+            run = partial(self._run, threads=each)
+            return Trace.joined(list(pool.map(run, parts, memories)))
 
-    def _run(self, plan: Plan, memory: Memory | None) -> Trace:
+    def _run(self, plan: Plan, memory: Memory | None, threads: int) -> Trace:
         graph = self.graph
-        made = batch(plan, tuple(p.name for p in graph.projections), memory)
+        made = batch(plan, tuple(p.name for p in graph.projections), memory, threads)
         for spec in graph.inputs:
             sent = plan.inputs[spec.name]
             if spec.kind == "spikes":
@@ -229,7 +233,7 @@ class EventEngine:
                 program.add(tuple(stages), looped=looped)
                 continue
             if program is not None:
-                program.run(space)
+                program.run(space, made.threads)
                 program = None
             tables = {
                 p.name: self._plain_table(p)
@@ -239,7 +243,7 @@ class EventEngine:
             }
             run_plain(graph, group, made, tables, self.neurons, looped=looped)
         if program is not None:
-            program.run(space)
+            program.run(space, made.threads)
 
     def _plain_table(self, projection: Projection) -> PlainTable:
         """Of a projection whose target needs the plain loops."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,8 @@ _CACHED_WEIGHTS = 512 << 10
 _TILE_BYTES, _BLOCK_BYTES = 32 << 10, 1 << 20
 _FEW_ROWS, _MANY_ROWS = 1 << 11, 1 << 16
 _LISTS = 1 << 10
+# Neurons times steps from which on threads may share a group.
+_WORTH = 1 << 16
 # Active inputs of a block of samples and steps.
 _LISTED_BYTES = 4 << 20
 
@@ -107,10 +110,17 @@ def _cut(stages: tuple[Stage, ...], samples: int, steps: int, *, looped: bool) -
 
 
 class Workspace:
-    """Working memory of one thread, used by one run after another."""
+    """Working memory of one thread, and of those it starts, used by one run after another."""
 
     def __init__(self) -> None:
         self._arrays: dict[str, Array] = {}
+        self._others: list[Workspace] = []
+
+    def among(self, threads: int) -> list[Workspace]:
+        """One for each of so many threads, this one among them."""
+        while len(self._others) < threads - 1:
+            self._others.append(Workspace())
+        return [self, *self._others[: threads - 1]]
 
     def of(self, name: str, size: int, dtype: Any) -> Array:
         """At least so many elements, uncleared."""
@@ -136,6 +146,8 @@ class Program:
         self._arrivals: list[tuple[int, ...]] = []
         self._active = self._begins = self._silent = self._rows = self._sums = 0
         self._counts: list[tuple[NDArray[np.int32], Stage]] = []
+        self._events: list[NDArray[np.int64]] = []
+        self._shared: list[bool] = []  # whether a group's tiles are worth several threads
         self._kept: list[Any] = []  # arrays whose addresses are known to the tables only
 
     def add(self, stages: tuple[Stage, ...], *, looped: bool) -> None:
@@ -151,6 +163,8 @@ class Program:
             sums += cut.samples * tile * cut.steps * stage.width
         self._sums = max(self._sums, sums)
         self._groups.append((begin, len(self._populations), cut.samples, cut.steps, looped))
+        work = stages[0].pixels * stages[0].width * steps * self.samples
+        self._shared.append(not looped and stages[0].pixels > 1 and work >= _WORTH)
 
     def _add_population(
         self, stage: Stage, tile: int, cut: _Cut, sums: int, *, at_once: bool
@@ -173,6 +187,7 @@ class Program:
         for arrival in sorted(stage.arrivals, key=lambda a: a.inner):
             if arrival.inner:
                 inner = min(inner, len(self._arrivals))
+            self._events.append(arrival.events)
             told = (active, begins, silent)
             self._arrivals.append(self._told(arrival, stage, cut.heavy) + told)
             if isinstance(arrival.table, Panels):
@@ -239,21 +254,87 @@ class Program:
         kind = UINT8 if table.weights.dtype == np.uint8 else INT16
         return (kind, *shared, capacity, *table.addresses, 0, 0)
 
-    def run(self, workspace: Workspace | None = None) -> None:
-        """Run all groups; with a workspace, in memory that earlier runs have used."""
+    def run(self, workspace: Workspace | None = None, threads: int = 1) -> None:
+        """Run all groups; with a workspace, in memory that earlier runs have used.
+
+        Several threads share the tiles of one group after another.
+        """
+        groups = np.array(self._groups, GROUP)
+        populations = np.array(self._populations, POPULATION)
+        arrivals = np.array(self._arrivals, ARRIVAL)
         space = workspace or Workspace()
+        if threads == 1 or not any(self._shared):
+            self._sweep(groups, populations, arrivals, space, 0, 1)
+        else:
+            parts = [_Part(self, populations, arrivals, first=k == 0) for k in range(threads)]
+            spaces = space.among(threads)
+            with ThreadPoolExecutor(threads) as pool:
+                for index, shared in enumerate(self._shared):
+                    group, number = groups[index : index + 1], threads if shared else 1
+                    made = [
+                        pool.submit(
+                            self._sweep, group, part.populations, part.arrivals, space, k, number
+                        )
+                        for k, (part, space) in enumerate(zip(parts, spaces, strict=True))
+                        if k < number
+                    ]
+                    for future in made:
+                        future.result()
+            for part in parts[1:]:
+                part.add_up()
+        for counts, stage in self._counts:
+            spikes = stage.written.spikes
+            spikes += counts.reshape(stage.pixels, -1)[:, : stage.channels]
+
+    def _sweep(
+        self, groups: Array, populations: Array, arrivals: Array, space: Workspace, part: int,
+        parts: int,
+    ) -> None:  # fmt: skip
         sweep(
-            np.array(self._groups, GROUP), np.array(self._populations, POPULATION),
-            np.array(self._arrivals, ARRIVAL), self.samples, self.first, self.last,
+            groups, populations, arrivals, self.samples, self.first, self.last, part, parts,
             space.of("active", self._active + max(LISTED, COPIED), np.uint32),
             space.of("begins", self._begins, np.uint32), space.of("silent", self._silent, np.uint8),
             space.of("rows", self._rows, np.uint32),
             space.of("lists", 4 * _LISTS, np.int64).reshape(-1, 4),
             space.of("sums", self._sums, np.int32),
         )  # fmt: skip
-        for counts, stage in self._counts:
-            spikes = stage.written.spikes
-            spikes += counts.reshape(stage.pixels, -1)[:, : stage.channels]
+
+
+class _Part:
+    """A program's tables for one of several threads, which must not add to the same counts.
+
+    Nor use the same states, where a few pixels' serve all in turn.
+    """
+
+    def __init__(
+        self, program: Program, populations: Array, arrivals: Array, *, first: bool
+    ) -> None:
+        self.program = program
+        self.populations, self.arrivals = populations.copy(), arrivals.copy()
+        if first:
+            return
+        samples = program.samples
+        self.spikes, self.updates = np.zeros((2, len(populations), samples), np.int64)
+        self.events = np.zeros((len(arrivals), samples), np.int64)
+        self.states = []
+        for index, told in enumerate(self.populations):
+            told["sample_spikes"] = address(self.spikes[index])
+            told["updates"] = address(self.updates[index])
+            if told["states_samples"] == 1:
+                self.states.append(room((2, int(told["states_lanes"])), np.int32))
+                told["states"] = address(self.states[-1])
+        for index, told in enumerate(self.arrivals):
+            told["events"] = address(self.events[index])
+
+    def add_up(self) -> None:
+        """Add what this thread has counted to what the first has."""
+        for index, (_, stage) in enumerate(self.program._counts):
+            for total, mine in (
+                (stage.written.sample_spikes, self.spikes), (stage.written.updates, self.updates)
+            ):  # fmt: skip
+                total += mine[index]
+        for index, events in enumerate(self.program._events):
+            events += self.events[index]
 
 
 def _check(array: Array, shape: tuple[int, ...], *, may_lack: bool = False) -> None:

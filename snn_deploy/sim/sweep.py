@@ -68,15 +68,17 @@ pointer: Any = intrinsic(_pointer)
 
 @njit(nogil=True)
 def _stretch(
-    told: Any, arrivals: Any, all_samples: int, all_steps: int, sample: int, samples: int,
-    step: int, steps: int, active: Any, begins: Any, silent: Any, rows: Any, lists: Any, sums: Any,
+    told: Any, part: int, parts: int, arrivals: Any, all_samples: int, all_steps: int, sample: int,
+    samples: int, step: int, steps: int, active: Any, begins: Any, silent: Any, rows: Any,
+    lists: Any, sums: Any,
 ) -> None:  # fmt: skip
-    """One population through one block, tile by tile."""
+    """A part of one population's pixels through one block, tile by tile."""
     for place in range(told.arrivals, told.arrivals_end):
         _list(arrivals[place], all_samples, all_steps, sample, samples, step, steps, active, begins,
               silent)  # fmt: skip
-    for first in range(0, told.pixels, told.tile):
-        pixels = min(told.tile, told.pixels - first)
+    stop = told.pixels * (part + 1) // parts
+    for first in range(told.pixels * part // parts, stop, told.tile):
+        pixels = min(told.tile, stop - first)
         _begin(told, all_samples, all_steps, sample, samples, step, steps, first, pixels, sums)
         for place in range(told.arrivals, told.arrivals_end):
             _arrive(arrivals[place], all_samples, all_steps, sample, samples, step, steps, first,
@@ -252,6 +254,8 @@ def _compiled(sources: int) -> Any:
         samples: int,
         first: int,
         last: int,
+        part: int,
+        parts: int,
         active: Any,  # uint32, as are all that follow for use here
         begins: Any,  # uint32
         silent: Any,  # uint8
@@ -261,7 +265,8 @@ def _compiled(sources: int) -> Any:
     ) -> None:
         """Run groups one after another, each over all samples and steps ``first`` to ``last``.
 
-        Whatever has a time axis has it from step 0 to ``last``.
+        Of ``parts`` that share the pixels of populations that are in no loop this is one. Whatever
+        has a time axis has it from step 0 to ``last``.
         """
         if sources == 0:
             return
@@ -285,8 +290,8 @@ def _compiled(sources: int) -> Any:
                               some, step, block, active, begins, silent, rows, lists,
                               sums)  # fmt: skip
                     else:
-                        _stretch(populations[group.begin], arrivals, samples, last, sample, some,
-                                 step, block, active, begins, silent, rows, lists,
+                        _stretch(populations[group.begin], part, parts, arrivals, samples, last,
+                                 sample, some, step, block, active, begins, silent, rows, lists,
                                  sums)  # fmt: skip
 
     return sweep

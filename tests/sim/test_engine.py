@@ -13,12 +13,13 @@ from snn_deploy.sim import plain as plain_module
 from snn_deploy.sim import program as program_module
 from snn_deploy.sim import simulate_stream
 from snn_deploy.sim.event import PLAIN, EventEngine
+from snn_deploy.sim.plan import plan, with_sample_axis
 from snn_deploy.sim.tables import DelayedSynapses, SynapseTable
 from snn_deploy.synapses import Conv2d
 from tests.helpers.brute_force import stages_of
 from tests.helpers.graphs import LOIHI2, MEDIUM, Case, integer_cases
 from tests.helpers.nets import fed_with_spikes, lif, one_layer, spike_input
-from tests.property.test_engines import both
+from tests.property.test_engines import assert_same, both
 
 cheaply = settings(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -73,6 +74,25 @@ def test_blocks_of_any_size_agree(
     monkeypatch.setattr(program_module, "_CACHED_WEIGHTS", weights)
     cut_to(size, monkeypatch)
     agree(case)
+
+
+@cheaply
+@given(case=integer_cases(), threads=st.integers(2, 7), samples=st.integers(1, 3))
+def test_any_number_of_threads_agrees(
+    case: Case, threads: int, samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More threads than samples, and than pixels, too."""
+    monkeypatch.setattr(program_module, "_WORTH", 0)
+    recording = with_sample_axis(case.graph, case.recording).head(samples)
+    for trace in (False, True):
+        made = plan(
+            case.graph, recording, steps=case.steps, timing="zero_delay", trace=trace,
+            reset_interval=case.reset_interval, reset_offset=case.reset_offset,
+        )  # fmt: skip
+        alone = EventEngine(case.graph).run(made)
+        engine = EventEngine(case.graph, threads)
+        for _ in range(2):
+            assert_same(engine.run(made), alone)
 
 
 @pytest.mark.parametrize("plain", ["", "1"])

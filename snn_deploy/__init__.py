@@ -19,14 +19,16 @@ if TYPE_CHECKING:
     from snn_deploy.inspection import inspect
     from snn_deploy.nn.checkpoint import load, save
     from snn_deploy.nn.trainer import train
+    from snn_deploy.packet_files import open_recording
     from snn_deploy.packets import Recording, read_recording
     from snn_deploy.parity import verify
     from snn_deploy.quantization import quantize
-    from snn_deploy.sim import simulate
+    from snn_deploy.sim import Simulator, simulate
 
 __all__ = [
     "ReadOptions",
     "Recording",
+    "Simulator",
     "SnnDeployError",
     "diff",
     "energy",
@@ -35,6 +37,7 @@ __all__ = [
     "inspect",
     "load",
     "open_artefact",
+    "open_recording",
     "quantize",
     "read_recording",
     "save",
@@ -46,6 +49,7 @@ __all__ = [
 _HOME = {
     "ReadOptions": "exporters",
     "Recording": "packets",
+    "Simulator": "sim",
     "SnnDeployError": "errors",
     "diff": "diffing",
     "energy": "energy_model",
@@ -54,6 +58,7 @@ _HOME = {
     "inspect": "inspection",
     "load": "nn.checkpoint",
     "open_artefact": "artefacts",
+    "open_recording": "packet_files",
     "quantize": "quantization",
     "read_recording": "packets",
     "save": "nn.checkpoint",

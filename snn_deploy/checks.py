@@ -207,7 +207,8 @@ def _require_integer(value: NDArray[Any], where: str, what: str) -> None:
 
 def _check_weights(graph: Graph, projection: Projection, number_format: NumberFormat) -> None:
     _require_integer(projection.synapses.weight, projection.name, "weights")
-    weight = projection.synapses.weight.astype(np.int64)
+    weight = projection.synapses.weight
+    least, most = int(weight.min()), int(weight.max())  # as they are: uint64 may not fit in int64
     if graph.on_host(projection):
         limit = number_format.first_layer_weight_limit
         low, high, step = -limit, limit, 1
@@ -228,10 +229,10 @@ def _check_weights(graph: Graph, projection: Projection, number_format: NumberFo
                 where=projection.name,
                 fix="train with shorter delays",
             )
-    if weight.min() < low or weight.max() > high or (weight % step).any():
+    if least < low or most > high or (weight.astype(np.int64) % step).any():
         raise SnnDeployError(
             "SD202",
-            f"weights from {weight.min()} to {weight.max()} do not lie on the target's grid: "
+            f"weights from {least} to {most} do not lie on the target's grid: "
             f"multiples of {step} in [{low}, {high}]",
             where=projection.name,
         )

@@ -2,12 +2,16 @@
 
 ``.npz`` files hold ``spikes`` (0/1, [N, T, ...] or [T, ...]) or ``values`` ([N, ...] constant over
 time, or [N, T, ...]), and optionally ``labels`` [N]. Graphs with several inputs use
-``NAME.spikes`` and ``NAME.values``.
+``NAME.spikes`` and ``NAME.values``. Long recordings hold their spikes as one bit each:
+``spikes.packed`` uint8 [N, T, ceil(n / 8)] or [T, ceil(n / 8)], the first neuron in the lowest bit,
+and ``spikes.shape``, the shape of the n neurons (:mod:`snn_deploy.packet_layout`). Here files are
+read whole; :mod:`snn_deploy.packet_files` reads them piece by piece.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import os
 import tempfile
 import zipfile
@@ -23,6 +27,7 @@ from numpy.typing import NDArray
 
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import InputSpec
+from snn_deploy.packet_layout import bit_packed, by_input, require_labels, unpack_bits
 
 Array = NDArray[Any]
 
@@ -73,27 +78,25 @@ class Recording:
         return found
 
 
-def read_npz(path: Path) -> dict[str, Array]:
-    """All arrays of an ``.npz`` file, without pickles, bounded by what the file really holds.
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what zipfile, zlib, numpy and the file system raise on a bad file into errors of ours.
 
     Raises
     ------
     SnnDeployError
-        SD101 (not there), SD401 (truncated, not an npz) or SD402 (pickled or oversized content).
+        SD101 (not there) or SD401 (truncated, damaged, not an npz).
     """
     where = str(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            _check_members(archive, where)
-        with np.load(path, allow_pickle=False) as file:
-            return {name: np.asarray(file[name]) for name in file.files}
+        yield
     except (FileNotFoundError, NotADirectoryError):
         raise SnnDeployError("SD101", "no such file", where=where) from None
     except IsADirectoryError:
         raise SnnDeployError("SD101", "this is a folder, not a recording", where=where) from None
     except PermissionError:
         raise SnnDeployError("SD101", "no permission to read", where=where) from None
-    except SnnDeployError:
+    except (SnnDeployError, MemoryError):
         raise
     except Exception as error:  # zipfile, zlib, numpy and the parser raise many kinds
         raise SnnDeployError(
@@ -105,37 +108,71 @@ def read_npz(path: Path) -> dict[str, Array]:
         ) from None
 
 
-def _check_members(archive: zipfile.ZipFile, where: str) -> None:
-    """Refuse pickles, and arrays whose claimed size is not what the archive holds."""
-    total = 0
-    for member in archive.infolist():
-        total += member.file_size
-        if total > MAX_UNPACKED_BYTES:
-            raise SnnDeployError(
-                "SD402",
-                f"the file unpacks to more than {MAX_UNPACKED_BYTES >> 30} GiB",
-                where=where,
-                fix="split the recording",
-            )
-        with archive.open(member) as stream:
-            version = npy.read_magic(stream)
-            read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            shape, _, dtype = read(stream)
-            header = stream.tell()
-        if dtype.hasobject:
-            raise SnnDeployError(
-                "SD402",
-                f"{member.filename} holds pickled objects, which are never loaded",
-                where=where,
-                fix="save plain numeric arrays",
-            )
-        size = dtype.itemsize
-        for extent in shape:
-            size *= int(extent)
-        if size + header != member.file_size:
-            raise SnnDeployError(
-                "SD401", f"{member.filename} is not as long as its header says", where=where
-            )
+def read_npz(path: Path) -> dict[str, Array]:
+    """All arrays of an ``.npz`` file, without pickles, bounded by what the file really holds.
+
+    Raises
+    ------
+    SnnDeployError
+        SD101 (not there), SD401 (truncated, not an npz) or SD402 (pickled or oversized content).
+    """
+    with reading(path):
+        with zipfile.ZipFile(path) as archive:
+            total = 0
+            for member in archive.infolist():
+                total += member.file_size
+                require_loadable(total, str(path))
+                npy_header(archive, member, str(path))
+        with np.load(path, allow_pickle=False) as file:
+            return {name: np.asarray(file[name]) for name in file.files}
+
+
+def require_loadable(size: int, where: str) -> None:
+    """Refuse (SD402) more bytes than are ever loaded from one file."""
+    if size > MAX_UNPACKED_BYTES:
+        raise SnnDeployError(
+            "SD402",
+            f"the file unpacks to more than {MAX_UNPACKED_BYTES >> 30} GiB",
+            where=where,
+            fix="split the recording",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NpyHeader:
+    """What an ``.npy`` member says of itself; its data begin at byte ``offset``."""
+
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype[Any]
+    offset: int
+
+
+def npy_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str) -> NpyHeader:
+    """The header of an array; pickles and claimed sizes that the archive does not hold are refused.
+
+    Raises
+    ------
+    SnnDeployError
+        SD401 or SD402.
+    """
+    with archive.open(member) as stream:
+        version = npy.read_magic(stream)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, fortran_order, dtype = read(stream)
+        offset = stream.tell()
+    if dtype.hasobject:
+        raise SnnDeployError(
+            "SD402",
+            f"{member.filename} holds pickled objects, which are never loaded",
+            where=where,
+            fix="save plain numeric arrays",
+        )
+    if min(shape, default=0) < 0 or dtype.itemsize * math.prod(shape) + offset != member.file_size:
+        raise SnnDeployError(
+            "SD401", f"{member.filename} is not as long as its header says", where=where
+        )
+    return NpyHeader(shape, fortran_order, dtype, offset)
 
 
 def read_recording(path: str | os.PathLike[str]) -> Recording:
@@ -148,32 +185,15 @@ def read_recording(path: str | os.PathLike[str]) -> Recording:
     """
     path = Path(path)
     arrays = read_npz(path)
-    spikes: dict[str, Array] = {}
-    values: dict[str, Array] = {}
-    for key, value in arrays.items():
-        name, _, kind = key.rpartition(".")
-        if kind == "spikes":
-            spikes[name] = value
-        elif kind == "values":
-            values[name] = value
-    if not spikes and not values:
-        raise SnnDeployError(
-            "SD103",
-            f"the file holds neither `spikes` nor `values`, only {sorted(arrays) or 'nothing'}",
-            where=str(path),
-            fix="numpy.savez(path, values=images, labels=labels)",
-        )
+    for name, shape in bit_packed(arrays, str(path)).items():
+        packed = arrays.pop(f"{name}.packed")
+        require_loadable(8 * packed.size, str(path))
+        arrays[name] = unpack_bits(packed, shape, str(path))
+    spikes, values = by_input(arrays, str(path))
+    first = next(iter([*spikes.values(), *values.values()]))
     labels = arrays.get("labels")
     if labels is not None:
-        first = next(iter([*spikes.values(), *values.values()]))
-        samples = len(first) if first.ndim else 0
-        if labels.ndim != 1 or len(labels) != samples or labels.dtype.kind not in "iu":
-            raise SnnDeployError(
-                "SD103",
-                f"labels of shape {labels.shape} and type {labels.dtype}: one integer per sample "
-                f"is needed, {samples} in all",
-                where=str(path),
-            )
+        require_labels(labels, first.shape, str(path))
         labels = labels.astype(np.int64)
     return Recording(spikes=spikes, values=values, labels=labels)
 

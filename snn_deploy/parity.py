@@ -225,7 +225,8 @@ def compare_engines(
     differences = 0
     decisions = []
     reference = simulate_batches(graph, recording, engine="reference", trace=True)
-    event = simulate_batches(graph, recording, engine="event", trace=True, progress=progress)
+    told = None if progress is None else lambda run: progress(run.samples, run.of_samples)
+    event = simulate_batches(graph, recording, engine="event", trace=True, progress=told)
     for one, other in zip(reference, event, strict=True):
         for part in ("spikes", "membrane", "current", "output"):
             mine, theirs = getattr(one, part), getattr(other, part)

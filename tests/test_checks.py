@@ -251,6 +251,13 @@ def test_a_grid_wider_than_the_type_of_the_weights() -> None:
         check_integer(integer_graph(number_format=coarse, weight=np.int8(1)))
 
 
+def test_weights_that_int64_does_not_hold() -> None:
+    """Their lower 63 bits would lie on the grid."""
+    check_integer(integer_graph(weight=np.uint64(127)))
+    with refused("SD202", "weights from 18446744073709551488"):
+        check_integer(integer_graph(weight=np.uint64((1 << 64) - 128)))
+
+
 def test_edges_of_every_range_are_legal() -> None:
     weight = np.array([[-256, 254, 0, 2]] * 3)
     graph = one_layer(

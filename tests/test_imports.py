@@ -27,8 +27,9 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("freezing",),
     ("nn",),
     ("sim",),
+    ("packet_files", "journal"),
     ("packets", "hardware", "hdf5"),
-    ("hdf5_child",),
+    ("hdf5_child", "packet_layout"),
     ("checks", "biases"),
     ("graph",),
     ("synapses",),
@@ -37,7 +38,15 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("hw_profiles",),
 )
 RANK = {part: rank for rank, parts in enumerate(RANKS) for part in parts}
-TORCH = ("nn", "freezing", "quantization", "sim.dense")
+TORCH = (
+    "nn",
+    "freezing",
+    "quantization",
+    "sim.dense",
+    "sim.dense_blocks",
+    "sim.dense_neurons",
+    "sim.dense_sums",
+)
 ROOT = Path(__file__).resolve().parents[1]
 
 

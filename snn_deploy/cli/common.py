@@ -1,4 +1,4 @@
-"""What verbs share: arguments, output, progress."""
+"""What verbs share: arguments and output."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import math
 import os
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -25,6 +24,25 @@ input_option = click.option(
     "--input", "recording", required=True, metavar="FILE", help="Recording (.npz)."
 )
 exported_argument = click.argument("exported", metavar="FOLDER_OR_FILE")
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Threads of the event engine; default: all cores. No result depends on it.",
+)
+batch_option = click.option(
+    "--batch",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Samples at a time; default: as many as fit a modest amount of memory.",
+)
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(["auto", "event", "dense", "reference"]),
+    default="auto",
+    show_default=True,
+    help="Engines agree on every bit; auto: event, and reference for a network of floats.",
+)
 steps_option = click.option(
     "--steps", type=click.IntRange(1), metavar="N", help="Timesteps to run; default: all there are."
 )
@@ -171,41 +189,3 @@ def _reader_may_leave() -> Iterator[None]:
 def talk(text: str) -> None:
     """A line for people, on stderr."""
     print(text, file=sys.stderr, flush=True)
-
-
-class Progress:
-    """Progress of long work on stderr: a bar on a terminal, else a line every few seconds."""
-
-    def __init__(self, bar: Any) -> None:
-        self._bar = bar
-        self._tasks: dict[str, Any] = {}
-        self._said = time.monotonic()
-
-    def __call__(self, what: str, done: int, of: int) -> None:
-        """``done`` of ``of`` parts of ``what`` are finished."""
-        if self._bar is not None:
-            if what not in self._tasks:
-                self._tasks[what] = self._bar.add_task(what, total=of)
-            self._bar.update(self._tasks[what], completed=done)
-        elif time.monotonic() - self._said >= 5:
-            self._said = time.monotonic()
-            talk(f"{what}: {done} of {of}")
-
-    def of(self, what: str) -> Any:
-        """A callback (done, of) for one kind of work."""
-        return lambda done, of: self(what, done, of)
-
-
-@contextmanager
-def progress() -> Iterator[Progress]:
-    """Progress for the length of a block."""
-    if not sys.stderr.isatty():
-        yield Progress(None)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
-        yield Progress(bar)

@@ -10,12 +10,12 @@ from snn_deploy.cli.common import (
     input_option,
     json_option,
     print_json,
-    progress,
     reading_options,
     show,
     steps_option,
     talk,
 )
+from snn_deploy.cli.progress import progress
 from snn_deploy.errors import Exit
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from snn_deploy.cli.common import (
     json_option,
     open_with_notes,
     print_json,
-    progress,
     reading_options,
     show,
     steps_option,
 )
+from snn_deploy.cli.progress import compilation_told, progress
 
 if TYPE_CHECKING:
     from snn_deploy.exporters import ReadOptions
@@ -56,16 +56,16 @@ def command(
     from snn_deploy.counting import asgl
     from snn_deploy.energy_model import energy
     from snn_deploy.hardware import target
-    from snn_deploy.packets import read_recording
-    from snn_deploy.sim import simulate
+    from snn_deploy.packet_files import open_recording
+    from snn_deploy.sim import Simulator
 
     for name in (profile, host_profile, proxy):
         if name is not None:
             target(name)  # an unknown name should fail before any work
     graph = open_with_notes(exported, reading)
-    data = read_recording(recording)
-    with progress() as bar:
-        record = simulate(graph, data, steps=steps, progress=bar.of("simulate")).record
+    simulator = Simulator(graph)
+    with open_recording(recording) as data, progress() as bar, compilation_told():
+        record = simulator.run(data, steps=steps, progress=bar.simulation()).record
     report = energy(
         graph,
         record,

@@ -4,38 +4,46 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
 from snn_deploy.cli.common import (
+    batch_option,
+    engine_option,
     exported_argument,
     input_option,
     json_option,
     open_with_notes,
     print_json,
-    progress,
     reading_options,
     show,
     steps_option,
+    talk,
+    threads_option,
 )
+from snn_deploy.cli.progress import compilation_told, progress
+from snn_deploy.errors import Exit, SnnDeployError
 
 if TYPE_CHECKING:
     from snn_deploy.counting import ProjectionCount
     from snn_deploy.exporters import ReadOptions
     from snn_deploy.graph import Graph
-    from snn_deploy.sim import Record
+    from snn_deploy.packet_files import StoredRecording
+    from snn_deploy.sim import EngineChoice, Record, RunOptions, Simulator, Trace
+    from snn_deploy.sim.resuming import ResumableRun
 
 
 @click.command()
 @exported_argument
 @input_option
-@click.option(
-    "--engine",
-    type=click.Choice(["event", "dense", "reference"]),
-    help="Engines agree on every bit; default: event, and reference for a network of floats.",
-)
+@engine_option
+@threads_option
+@batch_option
 @click.option(
     "--timing",
     type=click.Choice(["zero-delay", "pipelined"]),
@@ -57,11 +65,18 @@ if TYPE_CHECKING:
 @reading_options
 @click.option("--trace", metavar="FILE", help="Write every spike, current and membrane (.npz).")
 @click.option("--output", metavar="FILE", help="Write one prediction per sample (.csv).")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with an interrupted run: what was finished is kept in OUTPUT.partial.",
+)
 @json_option
 def command(
     exported: str,
     recording: str,
-    engine: Literal["event", "dense", "reference"] | None,
+    engine: EngineChoice,
+    threads: int | None,
+    batch: int | None,
     timing: str,
     steps: int | None,
     reset_interval: int | None,
@@ -69,46 +84,62 @@ def command(
     reading: ReadOptions,
     trace: str | None,
     output: str | None,
+    resume: bool,
     as_json: bool,
-) -> None:
+) -> int:
     """Replay a recording through an exported network, bit by bit as the chip computes it.
 
     Example: snn-deploy sim build/ --input digits-test.npz
     """
-    from snn_deploy.counting import activity, asgl, count
-    from snn_deploy.packets import read_recording, require_writable, write_atomically, write_npz
-    from snn_deploy.sim import simulate
+    from snn_deploy.packet_files import open_recording
+    from snn_deploy.packets import require_writable, write_atomically, write_npz
+    from snn_deploy.sim import Simulator
+    from snn_deploy.sim.resuming import Interrupted
 
+    resumable = output is not None and trace is None
+    if resume and not resumable:
+        raise SnnDeployError(
+            "SD104",
+            "only a run with --output and without --trace can be resumed",
+            fix="name the file of the interrupted run: --output FILE",
+        )
     for path in (trace, output):
         if path is not None:
             require_writable(path)
     graph = open_with_notes(exported, reading)
-    if engine is None:
-        engine = "reference" if graph.number_format is None else "event"
-    data = read_recording(recording)
-    with progress() as bar:
-        result = simulate(
-            graph,
-            data,
-            engine=engine,
-            timing="pipelined" if timing == "pipelined" else "zero_delay",
-            steps=steps,
-            reset_interval=reset_interval,
-            reset_offset=reset_offset,
-            trace=trace is not None,
-            progress=bar.of("simulate"),
-        )
-    decisions = result.decisions()
-    accuracy = None if data.labels is None else 100 * float((decisions == data.labels).mean())
+    options: RunOptions = {
+        "timing": "pipelined" if timing == "pipelined" else "zero_delay",
+        "steps": steps,
+        "reset_interval": reset_interval,
+        "reset_offset": reset_offset,
+        "batch": batch,
+        "trace": trace is not None,
+    }
+    with ExitStack() as stack:
+        data = stack.enter_context(open_recording(recording))
+        simulator = Simulator(graph, engine, threads)
+        bar = stack.enter_context(progress())
+        options["progress"] = bar.simulation()
+        if output is None or not resumable:
+            result = _watched(lambda: simulator.run(data, **options))
+        else:
+            run = stack.enter_context(_resumable(simulator, data, output, resume, options))
+            try:
+                result = _watched(run.run)
+            except Interrupted as stopped:
+                talk(f"{stopped}; --resume goes on from there" if stopped.done else f"{stopped}")
+                return Exit.INTERRUPTED
+        decisions, labels = result.decisions(), data.labels
+        if output is not None:
+            write_atomically(output, _predictions(decisions, labels).encode())
+        if resumable:
+            run.finish()
     if trace is not None:
-        arrays: dict[str, Any] = {f"{name}.spikes": s for name, s in result.spikes.items()}
-        arrays |= {f"{name}.membrane": m for name, m in result.membrane.items()}
-        arrays |= {f"{name}.current": c for name, c in result.current.items()}
-        arrays["output"] = next(iter(result.output.values()))
-        write_npz(trace, arrays)
-    if output is not None:
-        write_atomically(output, _predictions(decisions, data.labels).encode())
+        write_npz(trace, _traced(result))
+    from snn_deploy.counting import activity, asgl, count
+
     record = result.record
+    accuracy = None if labels is None else 100 * float((decisions == labels).mean())
     populations = activity(graph, record)
     # a convention counts what is sent; pipelined, some of that is still on its way at the end
     whole = timing == "zero-delay"
@@ -116,7 +147,8 @@ def command(
     if as_json:
         print_json(
             {
-                "engine": engine,
+                "engine": simulator.engine,
+                "engine_reason": simulator.engine_reason,
                 "samples": record.samples,
                 "timesteps": record.timesteps,
                 "accuracy": accuracy,
@@ -125,18 +157,47 @@ def command(
                 "decisions": decisions,
             }
         )
-        return
+        return Exit.OK
     from snn_deploy.reporting.tables import activity_table
 
     lines = [
         f"{sum(p.accumulates for p in projections):,} accumulates and "
         f"{sum(p.multiply_accumulates for p in projections):,} multiply-accumulates "
-        f"in {record.samples} samples, engine {engine}"
+        f"in {record.samples} samples",
+        f"engine {simulator.engine} ({simulator.engine_reason})",
     ]
     if accuracy is not None:
         lines.append(f"accuracy {accuracy:.2f}%")
     lines += [f"wrote {path}" for path in (trace, output) if path is not None]
     show(activity_table(populations, record.samples, record.timesteps), *lines)
+    return Exit.OK
+
+
+def _watched(run: Callable[[], Trace]) -> Trace:
+    with compilation_told():
+        return run()
+
+
+def _resumable(
+    simulator: Simulator, data: StoredRecording, output: str, resume: bool, options: RunOptions
+) -> ResumableRun:
+    """The run whose journal is beside the output, and a word on where it begins."""
+    from snn_deploy.sim.resuming import ResumableRun
+
+    run = ResumableRun(simulator, data, Path(f"{output}.partial"), resume=resume, **options)
+    if run.done:
+        talk(f"resumed after {run.done} of {run.samples} samples")
+    elif resume:
+        talk("there is nothing to resume: begun at the first sample")
+    return run
+
+
+def _traced(result: Trace) -> dict[str, Any]:
+    """The arrays of a trace by the names they have in a file."""
+    arrays: dict[str, Any] = {f"{name}.spikes": s for name, s in result.spikes.items()}
+    arrays |= {f"{name}.membrane": m for name, m in result.membrane.items()}
+    arrays |= {f"{name}.current": c for name, c in result.current.items()}
+    return {**arrays, "output": next(iter(result.output.values()))}
 
 
 def _arrived(graph: Graph, record: Record) -> tuple[ProjectionCount, ...]:

@@ -6,7 +6,8 @@ import sys
 
 import click
 
-from snn_deploy.cli.common import exported_argument, json_option, print_json, progress, show
+from snn_deploy.cli.common import exported_argument, json_option, print_json, show
+from snn_deploy.cli.progress import progress
 from snn_deploy.errors import Exit, SnnDeployError
 
 

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from snn_deploy.errors import SnnDeployError
 from snn_deploy.graph import Graph
+from snn_deploy.packet_files import StoredRecording
 from snn_deploy.packets import Recording
-from snn_deploy.sim import reference
-from snn_deploy.sim.plan import Plan, Timing, plan, plan_stream, steps_of, with_sample_axis
+from snn_deploy.sim.plan import Timing, plan_stream, steps_of, with_sample_axis
+from snn_deploy.sim.simulator import (
+    Advance,
+    EngineChoice,
+    EngineName,
+    Progress,
+    RunOptions,
+    Simulator,
+)
 from snn_deploy.sim.timing import pipelined, repeatable
 from snn_deploy.sim.trace import Record, Trace
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 __all__ = [
+    "Advance",
+    "EngineChoice",
     "EngineName",
     "Progress",
     "Record",
+    "RunOptions",
+    "Simulator",
     "Trace",
     "Windows",
     "simulate",
@@ -28,90 +41,25 @@ __all__ = [
     "simulate_stream",
 ]
 
-EngineName = Literal["event", "dense", "reference"]
-Progress = Callable[[int, int], None]
-
-# One batch's working memory, roughly; large enough to amortise the calls, small beside any machine.
-_BATCH_BYTES = 64 << 20
-
-
-def _runner(graph: Graph, engine: EngineName) -> Callable[[Plan], Trace]:
-    if engine == "reference":
-        return lambda batch: reference.run(graph, batch)
-    if engine not in ("event", "dense"):
-        raise SnnDeployError(
-            "SD105", f"no engine {engine!r}", fix="choose `event`, `dense` or `reference`"
-        )
-    if graph.number_format is None:
-        raise SnnDeployError(
-            "SD105",
-            f"the {engine} engine runs integer networks only",
-            fix="use engine `reference`, or quantize the network first",
-        )
-    if engine == "dense":
-        try:
-            from snn_deploy.sim.dense import DenseEngine
-        except ModuleNotFoundError as error:
-            raise SnnDeployError(
-                "SD107",
-                f"the dense engine needs {error.name}",
-                fix="pip install 'snn-deploy[train]', or use engine `event`",
-            ) from None
-        return DenseEngine(graph).run
-    from snn_deploy.sim.event import EventEngine  # numba takes a moment to import
-
-    return EventEngine(graph).run
-
 
 def simulate_batches(
     graph: Graph,
-    recording: Recording,
+    recording: Recording | StoredRecording,
     *,
-    engine: EngineName = "event",
-    timing: Timing = "zero_delay",
-    steps: int | None = None,
-    reset_interval: int | None = None,
-    reset_offset: int | None = None,
-    trace: bool = False,
-    batch: int | None = None,
-    progress: Progress | None = None,
+    engine: EngineChoice = "auto",
+    threads: int | None = None,
+    **options: Unpack[RunOptions],
 ) -> Iterator[Trace]:
     """Simulate batch by batch; see :func:`simulate`. Yields one trace per batch, in order."""
-    recording = with_sample_axis(graph, recording)
-    if reset_interval is not None and reset_interval < 1:
-        raise SnnDeployError("SD104", f"a reset interval must be at least 1, not {reset_interval}")
-    if reset_offset is not None and reset_interval is None:
-        raise SnnDeployError("SD104", "a reset offset needs a reset interval")
-    length = steps_of(graph, recording, steps)
-    samples = recording.samples
-    if batch is None:
-        places = sum(p.size for p in graph.populations)
-        places += sum(math.prod(spec.shape) for spec in graph.inputs)
-        # membrane, current and sum; the event engine keeps spikes only, unless it has to trace
-        held = 1 if engine == "event" and not trace else 24
-        batch = max(1, _BATCH_BYTES // (length * places * held))
-    run = _runner(graph, engine)
-    for start in range(0, samples, batch):
-        stop = min(start + batch, samples)
-        part = plan(
-            graph,
-            recording.part(start, stop),
-            steps=length,
-            timing=timing,
-            trace=trace,
-            reset_interval=reset_interval,
-            reset_offset=reset_offset,
-        )
-        yield run(part)
-        if progress is not None:
-            progress(stop, samples)
+    return Simulator(graph, engine, threads).batches(recording, **options)
 
 
 def simulate(
     graph: Graph,
-    recording: Recording,
+    recording: Recording | StoredRecording,
     *,
-    engine: EngineName = "event",
+    engine: EngineChoice = "auto",
+    threads: int | None = None,
     timing: Timing = "zero_delay",
     steps: int | None = None,
     reset_interval: int | None = None,
@@ -125,9 +73,9 @@ def simulate(
     Parameters
     ----------
     graph : float (engine ``reference`` only) or integer graph.
-    recording : inputs; every sample starts from silence.
-    engine : ``event`` (work where a spike arrives), ``dense`` (whole layers, in torch) or
-        ``reference`` (the norm). They agree on every bit.
+    recording : inputs; every sample starts from silence. One that
+        :func:`snn_deploy.open_recording` gives is read piece by piece.
+    engine, threads : see :class:`Simulator`, which also runs several recordings through one graph.
     timing : ``zero_delay``: a spike crosses a projection without delay within its timestep;
         ``pipelined``: every hop takes the number format's ``hop_delay``, as on the chip.
     steps : timesteps to run; default: the graph's, else the recording's.
@@ -136,8 +84,10 @@ def simulate(
     reset_offset : timestep (counted from 0) at which the first population is cleared for the first
         time, modulo the interval: Lava's ``reset_offset``. Default: when its first input arrives.
     trace : keep spikes, membranes and currents of every neuron at every timestep.
-    batch : samples at a time; default: as many as fit a modest amount of memory.
-    progress : called with (samples done, samples in all) after each batch.
+    batch : samples at a time; default: as many as fit a modest amount of memory. Where one sample
+        does not, the event engine runs it a stretch of timesteps at a time; the others run it
+        whole.
+    progress : called with an :class:`Advance` after each batch or stretch.
 
     Returns
     -------
@@ -147,24 +97,18 @@ def simulate(
     Raises
     ------
     SnnDeployError
-        SD103 or SD106 if the recording does not fit the graph, SD104 for steps or resets that make
-        no sense, SD105 for an unknown engine, SD207 if the graph cannot be pipelined.
+        SD103, SD106 or SD403 if the recording does not fit the graph, SD104 for steps or resets
+        that make no sense, SD105 for an unknown engine, SD207 if the graph cannot be pipelined.
     """
-    return Trace.joined(
-        list(
-            simulate_batches(
-                graph,
-                recording,
-                engine=engine,
-                timing=timing,
-                steps=steps,
-                reset_interval=reset_interval,
-                reset_offset=reset_offset,
-                trace=trace,
-                batch=batch,
-                progress=progress,
-            )
-        )
+    return Simulator(graph, engine, threads).run(
+        recording,
+        timing=timing,
+        steps=steps,
+        reset_interval=reset_interval,
+        reset_offset=reset_offset,
+        trace=trace,
+        batch=batch,
+        progress=progress,
     )
 
 
@@ -190,7 +134,11 @@ class Windows:
 
 
 def simulate_stream(
-    graph: Graph, recording: Recording, *, engine: EngineName = "event", steps: int | None = None
+    graph: Graph,
+    recording: Recording,
+    *,
+    engine: EngineChoice = "auto",
+    steps: int | None = None,
 ) -> Windows:
     """Run all samples through a pipelined chip in one go, and cut the run into their windows.
 
@@ -212,7 +160,9 @@ def simulate_stream(
     repeatable(graph)
     recording = with_sample_axis(graph, recording)
     length = steps_of(graph, recording, steps)
-    trace = _runner(graph, engine)(plan_stream(graph, recording, steps=length, trace=True))
+    trace = Simulator(graph, engine).run_plan(
+        plan_stream(graph, recording, steps=length, trace=True)
+    )
     timed = pipelined(graph)
 
     def cut(part: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -8,9 +8,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from snn_deploy.errors import SnnDeployError
-from snn_deploy.graph import Graph, InputSpec
+from snn_deploy.graph import Graph
+from snn_deploy.packet_files import StoredRecording
 from snn_deploy.packets import Recording
+from snn_deploy.sim.feeding import Feed, fit
 from snn_deploy.sim.timing import Delay, Schedule, pipelined, zero_delay
 
 Timing = Literal["zero_delay", "pipelined"]
@@ -26,10 +27,13 @@ class Plan:
         [samples, steps, *shape]; constant: [samples, windows, *shape]. Silent where the recording
         has ended.
     samples, steps : extent of the run.
+    first : timestep of the whole run at which this piece of it begins.
     delays : per projection, timesteps from a spike to its arrival: one, or one per synapse.
     resets : per population, whether its neurons are cleared at the start of a step, bool [steps].
     windows : per population, which window's constant input is in force, int64 [steps].
     trace : whether every neuron is traced.
+
+    What has a step axis is of the steps ``first`` to ``first + steps``.
     """
 
     inputs: dict[str, NDArray[Any]]
@@ -39,6 +43,7 @@ class Plan:
     resets: dict[str, NDArray[np.bool_]]
     windows: dict[str, NDArray[np.int64]]
     trace: bool
+    first: int = 0
 
     def part(self, start: int, stop: int) -> Plan:
         """Samples ``start`` to ``stop``."""
@@ -46,108 +51,22 @@ class Plan:
         return replace(self, inputs=inputs, samples=stop - start)
 
 
-def with_sample_axis(graph: Graph, recording: Recording) -> Recording:
-    """The recording with a sample axis on every array, checked against the graph's inputs.
+def with_sample_axis(graph: Graph, recording: Recording | StoredRecording) -> Recording:
+    """The recording with a sample axis on every array, in memory, checked against the graph.
 
     Raises
     ------
     SnnDeployError
-        SD103 where names, kinds or shapes do not fit, SD106 where values leave the declared range.
+        SD103 where names, kinds or shapes do not fit, SD106 where values leave the declared range,
+        SD403 where they are not finite.
     """
-    spikes, values = dict(recording.spikes), dict(recording.values)
-    samples = set()
-    fed = graph.fed
-    for spec in fed:
-        held = spikes if spec.kind == "spikes" else values
-        if len(fed) == 1:
-            if spec.kind == "graded" and not values:  # called spikes where they carry payloads
-                held, values, spikes = spikes, spikes, {}
-            if "" in held:
-                held[spec.name] = held.pop("")
-        if spec.name not in held:
-            wanted = "spikes" if spec.kind == "spikes" else "values"
-            key = wanted if len(fed) == 1 else f"{spec.name}.{wanted}"
-            raise SnnDeployError(
-                "SD103",
-                f"the network wants `{key}`, the recording has "
-                f"{sorted(recording.arrays()) or 'nothing'}",
-                where=f"input {spec.name}",
-            )
-        held[spec.name] = _checked(graph, spec, held[spec.name])
-        samples.add(len(held[spec.name]))
-    if len(samples) != 1:
-        raise SnnDeployError("SD103", f"inputs have different numbers of samples: {samples}")
-    names = {spec.name for spec in fed}
-    return Recording(
-        spikes={k: v for k, v in spikes.items() if k in names},
-        values={k: v for k, v in values.items() if k in names},
-        labels=recording.labels,
-    )
-
-
-def _checked(graph: Graph, spec: InputSpec, array: NDArray[Any]) -> NDArray[Any]:
-    """One input's array with its sample axis (and time axis, unless constant)."""
-    where = f"input {spec.name}"
-    if array.dtype.kind not in "biuf":
-        raise SnnDeployError("SD103", f"an array of {array.dtype} is no input", where=where)
-    timed = spec.kind != "constant"
-    if array.ndim == len(spec.shape) + timed:  # one sample, without its axis
-        array = array[None]
-    wanted = ("N", "T", *spec.shape) if timed else ("N", *spec.shape)
-    lead = len(wanted) - len(spec.shape)
-    if array.ndim != len(wanted) or array.shape[lead:] != spec.shape or 0 in array.shape:
-        raise SnnDeployError(
-            "SD103",
-            f"the recording has shape {array.shape}, the network wants "
-            f"({', '.join(str(n) for n in wanted)})",
-            where=where,
-            fix="reshape the recording, or export the network it was made for",
-        )
-    if timed and graph.timesteps is not None and array.shape[1] != graph.timesteps:
-        raise SnnDeployError(
-            "SD103",
-            f"the recording has {array.shape[1]} timesteps, the network runs {graph.timesteps}",
-            where=where,
-        )
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise SnnDeployError("SD403", "the recording holds NaN or infinity", where=where)
-    if spec.kind == "spikes":
-        bits = array.dtype.kind in "bu" and array.max() <= 1  # in one pass, without temporaries
-        if not bits and not ((array == 0) | (array == 1)).all():
-            raise SnnDeployError("SD106", "spikes must be 0 or 1", where=where)
-        return array.astype(np.uint8, copy=False)
-    if array.min() < spec.low or array.max() > spec.high:
-        raise SnnDeployError(
-            "SD106",
-            f"values from {array.min()} to {array.max()} leave the declared range "
-            f"[{spec.low}, {spec.high}]",
-            where=where,
-            why="the proof that no register overflows holds for the declared range only",
-            fix="clip the recording, or declare the wider range and export again",
-        )
-    return array
+    return fit(graph, recording).piece(slice(None))
 
 
 def steps_of(graph: Graph, recording: Recording, steps: int | None) -> int:
-    """Timesteps to run: as asked, else as the graph says, else as long as the input is."""
-    if steps is not None:
-        if steps < 1:
-            raise SnnDeployError("SD104", f"steps must be at least 1, not {steps}")
-        return steps
-    if graph.timesteps is not None:
-        return graph.timesteps
-    lengths = {
-        len((recording.spikes if s.kind == "spikes" else recording.values)[s.name][0])
-        for s in graph.fed
-        if s.kind != "constant"
-    }
-    if len(lengths) != 1:
-        raise SnnDeployError(
-            "SD103",
-            "the number of timesteps follows neither from the network nor from its input",
-            fix="give the number of steps",
-        )
-    return lengths.pop()
+    """Timesteps to run a recording that :func:`with_sample_axis` has checked; see :class:`Feed`."""
+    fed = Feed(graph=graph, arrays={**recording.spikes, **recording.values}, labels=None)
+    return fed.steps(steps)
 
 
 def schedule(graph: Graph, timing: Timing) -> Schedule:
@@ -164,8 +83,12 @@ def plan(
     trace: bool,
     reset_interval: int | None = None,
     reset_offset: int | None = None,
+    first: int = 0,
 ) -> Plan:
-    """Encode one batch of a recording that :func:`with_sample_axis` has checked."""
+    """Encode one batch of a recording that :func:`with_sample_axis` has checked.
+
+    The recording, and the plan, begin at timestep ``first`` of the whole run.
+    """
     inputs: dict[str, NDArray[Any]] = {}
     for spec in graph.inputs:
         if spec.always_fires:
@@ -176,9 +99,8 @@ def plan(
             continue
         held = recording.spikes if spec.kind == "spikes" else recording.values
         inputs[spec.name] = _lengthened(spec.encode(held[spec.name][:, :steps]), steps)
-    return _planned(
-        graph, inputs, steps, schedule(graph, timing), trace, reset_interval, reset_offset
-    )
+    timed = schedule(graph, timing)
+    return _planned(graph, inputs, steps, timed, trace, reset_interval, reset_offset, first)
 
 
 def plan_stream(graph: Graph, recording: Recording, *, steps: int, trace: bool) -> Plan:
@@ -206,6 +128,8 @@ def plan_stream(graph: Graph, recording: Recording, *, steps: int, trace: bool) 
 def _lengthened(values: NDArray[Any], steps: int) -> NDArray[Any]:
     """[samples, time, ...] with silence up to ``steps``."""
     missing = steps - values.shape[1]
+    if missing == 0:
+        return np.ascontiguousarray(values)
     return np.pad(values, ((0, 0), (0, missing), *([(0, 0)] * (values.ndim - 2))))
 
 
@@ -217,8 +141,9 @@ def _planned(
     trace: bool,
     interval: int | None,
     offset: int | None,
+    first: int = 0,
 ) -> Plan:
-    time = np.arange(steps)
+    time = first + np.arange(steps)
     resets, windows = {}, {}
     constant = [inputs[spec.name].shape[1] for spec in graph.inputs if spec.kind == "constant"]
     for population in graph.populations:
@@ -237,4 +162,5 @@ def _planned(
         resets=resets,
         windows=windows,
         trace=trace,
+        first=first,
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from snn_deploy.graph import Graph
 
 Integers = NDArray[np.int64]
 
@@ -39,27 +42,53 @@ class Record:
     updates: dict[str, Integers]
 
     @staticmethod
-    def joined(records: list[Record]) -> Record:
-        """One record of consecutive batches."""
-        first = records[0]
-
-        def added(part: str) -> dict[str, Integers]:
-            parts = [getattr(r, part) for r in records]
-            return {name: np.sum([p[name] for p in parts], axis=0) for name in parts[0]}
-
-        def listed(part: str) -> dict[str, Integers]:
-            parts = [getattr(r, part) for r in records]
-            return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
-
+    def joined(records: Iterable[Record]) -> Record:
+        """One record of consecutive batches, at least one; they are added up as they come."""
+        samples = timesteps = 0
+        totals: dict[str, dict[str, Integers]] = {"spikes": {}, "inputs": {}}
+        lists: dict[str, dict[str, list[Integers]]] = {
+            "sample_spikes": {},
+            "events": {},
+            "updates": {},
+        }
+        for record in records:
+            samples, timesteps = samples + record.samples, record.timesteps
+            for part, total in totals.items():
+                _add(total, getattr(record, part))
+            for part, listed in lists.items():
+                for name, counts in getattr(record, part).items():
+                    listed.setdefault(name, []).append(counts)
         return Record(
-            samples=sum(r.samples for r in records),
-            timesteps=first.timesteps,
-            spikes=added("spikes"),
-            sample_spikes=listed("sample_spikes"),
-            inputs=added("inputs"),
-            events=listed("events"),
-            updates=listed("updates"),
+            samples=samples,
+            timesteps=timesteps,
+            **totals,
+            **{p: _end_to_end(v) for p, v in lists.items()},
         )
+
+    @staticmethod
+    def continued(graph: Graph, records: Iterable[Record]) -> Record:
+        """One record of consecutive timesteps of the same samples, at least one piece.
+
+        What is constant was counted in every piece, and counts once.
+        """
+        samples = timesteps = 0
+        totals: dict[str, dict[str, Integers]] = {
+            "spikes": {},
+            "sample_spikes": {},
+            "inputs": {},
+            "events": {},
+            "updates": {},
+        }
+        once = {spec.name for spec in graph.inputs if spec.kind == "constant"}
+        once |= {p.name for p in graph.projections if graph.is_constant(p)}
+        for record in records:
+            for part, total in totals.items():
+                counts: dict[str, Integers] = getattr(record, part)
+                if timesteps:
+                    counts = {name: n for name, n in counts.items() if name not in once}
+                _add(total, counts)
+            samples, timesteps = record.samples, timesteps + record.timesteps
+        return Record(samples=samples, timesteps=timesteps, **totals)
 
     def difference(self, other: Record) -> int:
         """Number of counts that differ from another record's."""
@@ -96,22 +125,65 @@ class Trace:
     current: dict[str, NDArray[Any]]
 
     @staticmethod
-    def joined(traces: list[Trace]) -> Trace:
-        """One trace of consecutive batches."""
+    def joined(traces: Iterable[Trace]) -> Trace:
+        """One trace of consecutive batches, at least one; they are taken as they come."""
+        parts: dict[str, dict[str, list[NDArray[Any]]]] = {p: {} for p in ("output", *_TRACED)}
 
-        def listed(part: str) -> dict[str, NDArray[Any]]:
-            parts = [getattr(t, part) for t in traces]
-            return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+        def records() -> Iterator[Record]:
+            for trace in traces:
+                for part, found in parts.items():
+                    for name, values in getattr(trace, part).items():
+                        found.setdefault(name, []).append(values)
+                yield trace.record
 
-        return Trace(
-            output=listed("output"),
-            record=Record.joined([t.record for t in traces]),
-            spikes=listed("spikes"),
-            membrane=listed("membrane"),
-            current=listed("current"),
-        )
+        record = Record.joined(records())
+        return Trace(record=record, **{part: _end_to_end(found) for part, found in parts.items()})
+
+    @staticmethod
+    def continued(graph: Graph, traces: Iterable[Trace]) -> Trace:
+        """One trace of consecutive timesteps of the same samples, at least one piece.
+
+        For integer graphs: readouts are sums, maxima or the last value, spike counts are sums.
+        """
+        output: dict[str, NDArray[Any]] = {}
+        parts: dict[str, dict[str, list[NDArray[Any]]]] = {part: {} for part in _TRACED}
+
+        def records() -> Iterator[Record]:
+            for trace in traces:
+                for name, values in trace.output.items():
+                    kind = graph.population(name).neurons.readout
+                    if name not in output or kind == "last":
+                        output[name] = values
+                    elif kind == "max":
+                        output[name] = np.maximum(output[name], values)
+                    else:
+                        output[name] = output[name] + values
+                for part, found in parts.items():
+                    for name, values in getattr(trace, part).items():
+                        found.setdefault(name, []).append(values)
+                yield trace.record
+
+        record = Record.continued(graph, records())
+        traced = {part: _end_to_end(found, axis=1) for part, found in parts.items()}
+        return Trace(output=output, record=record, **traced)
 
     def decisions(self) -> NDArray[np.int64]:
         """Index of the largest readout per sample, ties to the lowest; single-output graphs."""
         (output,) = self.output.values()
         return np.asarray(output.reshape(len(output), -1).argmax(axis=1), np.int64)
+
+
+_TRACED = ("spikes", "membrane", "current")
+
+
+def _add(total: dict[str, Integers], counts: dict[str, Integers]) -> None:
+    """Add counts to totals, in place; arrays of the counts are not kept."""
+    for name, more in counts.items():
+        if name in total:
+            total[name] += more
+        else:
+            total[name] = more.copy()
+
+
+def _end_to_end(parts: dict[str, list[NDArray[Any]]], axis: int = 0) -> dict[str, NDArray[Any]]:
+    return {name: np.concatenate(arrays, axis=axis) for name, arrays in parts.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import signal
@@ -18,6 +19,7 @@ from tests.cli.workspace import SCRIPT, contents, make_workspace, recipe, snn_de
 # By the second digit of the code, as docs/design.md has it.
 EXITS = {"1": 2, "2": 3, "3": 1, "4": 4, "5": 5}
 USAGE = "usage"
+COMPILING = re.compile(r"compiling kernels, once on this machine \.\.\.|kernels compiled in \S+ s")
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +103,15 @@ CASES = {
     "sim build --input images.npz --trace none/t.npz": "SD102",
     "sim build --input images.npz --trace empty": "SD102",
     "sim build --input images.npz --trace t.npz --output file.txt/p.csv": "SD102",
+    "sim build --input packed.npz": "SD103",
+    "sim build --input images.npz --output none/p.csv": "SD102",
+    "sim build --input images.npz --resume": "SD104",
+    "sim build --input images.npz --output stale.csv": "SD104",
+    "sim build --input images.npz --output stale.csv --resume": "SD401",
+    "sim build --input images.npz --output empty --resume": "SD102",
     "sim build --input images.npz --engine spam": USAGE,
+    "sim build --input images.npz --threads 0": USAGE,
+    "sim build --input images.npz --batch 0": USAGE,
     "sim build": USAGE,
     "sim --input images.npz": USAGE,
     "sim build --input images.npz --spam": USAGE,
@@ -251,6 +261,11 @@ def test_full_disk_leaves_what_was_there(command: str, workspace: Path, tmp_path
     assert contents(copy) == contents(workspace)
 
 
+def said(err: str) -> list[str]:
+    """What is on stderr, but for the word that kernels are compiled on a machine new to them."""
+    return [line for line in err.splitlines() if not COMPILING.fullmatch(line)]
+
+
 def test_reader_that_has_gone(workspace: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -259,7 +274,7 @@ def test_reader_that_has_gone(workspace: Path) -> None:
         command, cwd=workspace, stdout=writer, stderr=subprocess.PIPE, timeout=120, check=False
     )
     os.close(writer)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, said(done.stderr.decode())) == (0, [])
 
 
 def test_interrupted_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
@@ -331,7 +346,7 @@ def without(missing: str, command: str, cwd: Path) -> subprocess.CompletedProces
 )
 def test_an_exported_network_runs_without_torch(command: str, workspace: Path) -> None:
     done = without("torch,sklearn", command, workspace)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, said(done.stderr)) == (0, [])
     assert done.stdout
 
 

@@ -147,6 +147,7 @@ def test_engines_and_single_file_agree(folder: Path) -> None:
         for what, engine in (("build", "event"), ("build/model.nir", "reference"))
     ]
     assert [r.pop("engine") for r in results] == ["event", "reference"]
+    assert [r.pop("engine_reason") for r in results] == ["asked for"] * 2
     assert results[0] == results[1]
 
 

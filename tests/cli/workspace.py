@@ -92,6 +92,7 @@ def make_workspace(folder: Path) -> None:
     (folder / "initial.toml").write_text(recipe() + 'initial = "none.pt"\n')
     (folder / "other.toml").write_text(recipe() + 'initial = "other.pt"\n')
     (folder / "stale.pt.partial").write_bytes(b"text")
+    (folder / "stale.csv.partial").write_bytes(b"text")
     (folder / "blocked.pt.metrics.jsonl").mkdir()
 
 
@@ -121,6 +122,7 @@ def _recordings(folder: Path) -> None:
         "spikes": {"spikes": np.zeros((2, 3, *SHAPE), np.uint8)},
         "labels": {"values": values, "labels": np.zeros(CLASSES)},
         "nothing": {"spam": values},
+        "packed": {"spikes.packed": np.zeros((2, 3, 4), np.uint8)},
     }.items():
         np.savez(folder / f"{name}.npz", **arrays)
     np.savez(folder / "code.npz", values=np.array([Code()], object))

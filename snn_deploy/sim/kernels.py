@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from snn_deploy.sim.cached import Kernel
 from snn_deploy.sim.vectors import trailing_zeros
 
 
-@njit(cache=True, nogil=True)
+@Kernel
 def accumulate_spikes(
     words: Any,  # uint64 [samples, steps, source pixels, words]
     first: int,
@@ -53,7 +54,7 @@ def accumulate_spikes(
         events[sample] += count
 
 
-@njit(cache=True, nogil=True)
+@Kernel
 def accumulate_values(
     values: Any,  # integers [samples, steps, source pixels, source channels]
     first: int,
@@ -89,7 +90,7 @@ def accumulate_values(
         events[sample] += count
 
 
-@njit(cache=True, nogil=True)
+@Kernel
 def accumulate_delayed(
     values: Any,  # integers [samples, steps, source pixels, source channels]
     first: int,
@@ -126,7 +127,7 @@ DECAY_RULES = {"multiply_truncate": 0, "multiply_floor": 1, "shift_subtract": 2}
 OVERFLOW_RULES = {"saturate": 0, "wrap": 1, "wrap_once": 2}
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def _decayed(value: Any, decay: Any, rule: int, bits: int) -> Any:
     if rule == 0:
         kept = (abs(value) * decay) >> bits
@@ -139,7 +140,7 @@ def _decayed(value: Any, decay: Any, rule: int, bits: int) -> Any:
     return left
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def _limited(value: Any, spare: int, rule: int, half: int) -> Any:
     """The word that adds up (of 64 - ``spare`` bits), then the register of +-``half``."""
     value = (value << spare) >> spare
@@ -152,7 +153,7 @@ def _limited(value: Any, spare: int, rule: int, half: int) -> Any:
     return value + 2 * half if value <= -half else value
 
 
-@njit(cache=True, nogil=True)
+@Kernel
 def update_neurons(
     current: Any,  # int32 or int64 [samples, steps from ``first`` on, P, C]: in weight units
     host: Any,  # int64 [samples, windows, P, C]: bias mantissas set by the host

@@ -6,15 +6,15 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from snn_deploy.sim.cached import Kernel
 from snn_deploy.synapses import as_map
 
 Array = NDArray[Any]
 
 
-@njit(cache=True, nogil=True)
+@Kernel
 def _add_bits(values: Any, words: Any) -> None:
     """0/1 uint8 [rows, channels, pixels] into uint64 [rows, pixels, words]."""
     for row in range(values.shape[0]):

@@ -21,6 +21,7 @@ from numba import carray, njit  # type: ignore[attr-defined]
 from numba.core import types
 from numba.extending import intrinsic
 
+from snn_deploy.sim.cached import Kernel
 from snn_deploy.sim.depthwise import depthwise_tile
 from snn_deploy.sim.gather import gather_tile, list_active
 from snn_deploy.sim.lanes import RULES, update_tile
@@ -243,10 +244,10 @@ def _arrive(
         )  # fmt: skip
 
 
-def _compiled(sources: int) -> Any:
+def _compiled(sources: int) -> Kernel:
     """The compiled pass; ``sources`` becomes part of what its cache on disk goes by."""
 
-    @njit(cache=True, nogil=True)
+    @Kernel
     def sweep(
         groups: Any,  # GROUP, in the order in which they run
         populations: Any,  # POPULATION
@@ -305,4 +306,4 @@ def _fingerprint() -> int:
     return 1 + int.from_bytes(digest.digest()[:6], "little")
 
 
-sweep: Any = _compiled(_fingerprint())
+sweep = _compiled(_fingerprint())

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from snn_deploy.graph import LIF, Graph, InputSpec, Integrator, Population, Projection
 from snn_deploy.hardware import target
 from snn_deploy.numerics import Comparator, DecayRule, NumberFormat, OverflowRule
+from snn_deploy.packet_files import StoredRecording
 from snn_deploy.packets import Recording
 from snn_deploy.sim import EngineName, Trace, simulate
 from snn_deploy.sim.plan import Timing
@@ -59,7 +60,7 @@ class Case:
     """A graph, what it is fed, and for how long it runs."""
 
     graph: Graph
-    recording: Recording
+    recording: Recording | StoredRecording
     steps: int
     reset_interval: int | None = None
     reset_offset: int | None = None
@@ -71,11 +72,13 @@ class Case:
         *,
         batch: int | None = None,
         trace: bool = True,
+        threads: int | None = None,
     ) -> Trace:
         return simulate(
             self.graph,
             self.recording,
             engine=engine,
+            threads=threads,
             timing=timing,
             steps=self.steps,
             reset_interval=self.reset_interval,

@@ -1,113 +1,109 @@
 """The dense engine: whole layers in torch, every synapse multiplied, exactly.
 
-Sums are exact because they are small: each projection runs in float32 while no partial sum can
-leave 24 bits, in float64 below 53 bits, and by the reference's integers beyond. Neurons are stepped
-in int64, by the rules of :mod:`snn_deploy.numerics` restated for tensors. Feed-forward populations
-take all timesteps of a projection at once, loops one after another. Integer graphs only; identical
-to :mod:`snn_deploy.sim.reference` in spikes, membranes, currents and counts.
+Populations are run one after another over all timesteps, loops step by step; some samples and
+timesteps at a time, so that sums and states stay near the processor. Only spikes are kept for
+later: one byte per neuron and timestep. Integer graphs only; identical to
+:mod:`snn_deploy.sim.reference` in spikes, membranes, currents and counts.
 """
 
 from __future__ import annotations
 
 import platform
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
-from snn_deploy.graph import LIF, Graph, Population, Projection, ResetSubtract
-from snn_deploy.numerics import NumberFormat, OverflowRule, firing_level
+from snn_deploy.errors import SnnDeployError
+from snn_deploy.graph import Graph, Projection
+from snn_deploy.sim.dense_blocks import Block, Kept, Synapses, proof_of
 from snn_deploy.sim.plan import Plan
-from snn_deploy.sim.reference import events_of, largest_sum, readout, synaptic_sum
-from snn_deploy.sim.timing import Delay
 from snn_deploy.sim.trace import Record, Trace
-from snn_deploy.synapses import Dense, as_map, pooled_shape, with_weights
+from snn_deploy.synapses import Shape, as_map
 
 Array = NDArray[Any]
 
+# Spikes that are kept at a time.
+_KEPT_BYTES = 256 << 20
+# Neurons stepped at a time, so that their states stay in the second cache, and sums held for them.
+_NEURONS = 1 << 16
+_SUMS = 1 << 20
+
 
 class DenseEngine:
-    """A graph's weights as tensors on a device, made once, run on any number of batches."""
+    """A graph's weights as tensors on a device, made once, run on any number of batches.
+
+    Parameters
+    ----------
+    graph : an integer graph.
+    device : as torch names it. Only CPUs are tested.
+
+    Raises
+    ------
+    SnnDeployError
+        SD105 if torch has no such device here.
+    """
 
     def __init__(self, graph: Graph, device: str = "cpu") -> None:
         if graph.number_format is None:
             raise ValueError("the dense engine runs integer graphs only")
         self.graph = graph
-        self.format: NumberFormat = graph.number_format
-        self.device = torch.device(device)
-        self._parts: dict[tuple[str, bytes], list[tuple[int, Projection]]] = {}
-        # by the number of a projection's object, which lives as long as the graph or the parts do
-        self._weights: dict[tuple[int, torch.dtype], Tensor] = {}
+        self.synapses = Synapses(graph, _device(device))
+        self.fan_out = {p.name: graph.fan_out(p).reshape(-1) for p in graph.projections}
 
     def run(self, plan: Plan) -> Trace:
         """Run one batch."""
-        with torch.inference_mode(), _exact_convolutions(self.device):
-            return _Run(self, plan).trace()
+        places = sum(p.size for p in self.graph.populations)
+        places += sum(int(np.prod(spec.shape)) for spec in self.graph.inputs)
+        samples = max(1, _KEPT_BYTES // (plan.steps * places))
+        with torch.inference_mode(), _exact_products():
+            return Trace.joined(
+                _Run(self, plan.part(start, min(start + samples, plan.samples))).trace()
+                for start in range(0, plan.samples, samples)
+            )
 
-    def parameter(self, value: Array, population: Population) -> Tensor:
-        """A parameter of a population's neurons, broadcastable to its shape."""
-        wide = value.astype(np.int64)
-        if wide.ndim == 0:
-            return torch.tensor(int(wide), device=self.device)
-        spread = np.broadcast_to(wide, population.shape)
-        return torch.from_numpy(np.ascontiguousarray(spread)).to(self.device)
 
-    def sums(self, projection: Projection, source: Tensor) -> Tensor:
-        """Weights times source without exponent: [M, *source shape] to int64 [M, *target shape]."""
-        shape = self.graph.shape_of(projection.source)
-        largest = largest_sum(projection, int(source.abs().max()) if source.numel() else 0)
-        if largest >= 1 << 53:
-            found = synaptic_sum(projection, shape, source.cpu().numpy())
-            return torch.from_numpy(found).to(self.device)
-        dtype = torch.float32 if largest < 1 << 24 else torch.float64
-        weight = self._weight(projection, dtype)
-        values = source.reshape(-1, *as_map(shape)).to(dtype)
-        if projection.pool is not None:
-            kernel, stride = projection.pool.kernel, projection.pool.stride
-            values = functional.avg_pool2d(values, kernel, stride, divisor_override=1)
-        synapses = projection.synapses
-        if isinstance(synapses, Dense):
-            total = values.reshape(len(values), -1) @ weight.T
-        else:
-            total = functional.conv2d(
-                values, weight, None, synapses.stride, synapses.padding, synapses.dilation,
-                synapses.groups,
-            )  # fmt: skip
-        made = synapses.target_shape(pooled_shape(shape, projection.pool))
-        return total.reshape(-1, *made).to(torch.int64)
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise SnnDeployError(
+            "SD105",
+            f"torch cannot compute on a device {name!r} here",
+            why=str(error).partition(". ")[0],
+            fix="use `cpu`",
+        ) from None
+    return device
 
-    def _weight(self, projection: Projection, dtype: torch.dtype) -> Tensor:
-        key = id(projection), dtype
-        if key not in self._weights:
-            weight = torch.from_numpy(np.ascontiguousarray(projection.synapses.weight))
-            self._weights[key] = weight.to(self.device, dtype)
-        return self._weights[key]
 
-    def parts(self, projection: Projection, delay: Delay) -> list[tuple[int, Projection]]:
-        """The synapses of each delay, and that delay; of one delay for all, the projection."""
-        if not isinstance(delay, np.ndarray):
-            return [(delay, projection)]
-        key = projection.name, delay.tobytes()
-        if key not in self._parts:
-            self._parts[key] = []
-            for value in np.unique(delay):
-                weight = np.where(delay == value, projection.synapses.weight, 0)
-                part = replace(projection, synapses=with_weights(projection.synapses, weight))
-                self._parts[key].append((int(value), part))
-        return self._parts[key]
+def _share(work: Callable[[int], None], each: range, device: torch.device) -> None:
+    """Do ``work`` on each; on a CPU in as many threads as torch has, every one by itself.
+
+    Were every operation of a block shared instead, threads would wait for each other at each.
+    """
+    threads = torch.get_num_threads()
+    if min(threads, len(each)) == 1 or device.type != "cpu":
+        for first in each:
+            work(first)
+        return
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for _ in pool.map(work, each):
+                pass
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager
-def _exact_convolutions(device: torch.device) -> Iterator[None]:
-    """No algorithm that multiplies sums of weights (Winograd's), and no short floats."""
-    direct = platform.machine() in ("x86_64", "AMD64")  # what oneDNN is told to use there
+def _exact_products() -> Iterator[None]:
+    """No short floats in matrix products, and oneDNN only where it convolves directly."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -115,9 +111,8 @@ def _exact_convolutions(device: torch.device) -> Iterator[None]:
             # some builds of torch warn here of a setting for GPUs, which is not touched
             warnings.simplefilter("ignore")
             with (
-                torch.backends.mkldnn.flags(enabled=direct),
+                torch.backends.mkldnn.flags(enabled=platform.machine() in ("x86_64", "AMD64")),
                 torch.backends.nnpack.flags(enabled=False),
-                torch.backends.cudnn.flags(enabled=device.type == "cpu", allow_tf32=False),
             ):
                 yield
     finally:
@@ -125,222 +120,120 @@ def _exact_convolutions(device: torch.device) -> Iterator[None]:
 
 
 class _Run:
-    """One batch."""
+    """Samples that are run at the same time."""
 
     def __init__(self, engine: DenseEngine, plan: Plan) -> None:
         self.engine, self.plan, self.graph = engine, plan, engine.graph
-        self.device = engine.device
-        self.sent: dict[str, Tensor] = {}
+        self.device, self.kept = engine.synapses.device, Kept()
         for name, values in plan.inputs.items():
-            small = values.dtype == np.uint8
-            held = np.ascontiguousarray(values if small else values.astype(np.int64))
-            self.sent[name] = torch.from_numpy(held).to(self.device)
-        self.membrane: dict[str, Tensor] = {}
-        self.current: dict[str, Tensor] = {}
-        self.updates: dict[str, Array] = {}
-        # synaptic sums by projection, of all timesteps (or windows) that are known
-        self.known: dict[str, Tensor] = {}
+            largest = max(int(values.max(initial=0)), -int(values.min(initial=0)))
+            self.kept.largest[name] = largest
+            dtype = next(t for t in (np.int8, np.int32, np.int64) if largest <= np.iinfo(t).max)
+            maps = values.reshape(*values.shape[:2], *as_map(self.graph.shape_of(name)))
+            moved = np.ascontiguousarray(maps.transpose(1, 0, 3, 4, 2), dtype)
+            self.kept.sent[name] = torch.from_numpy(moved).to(self.device)
 
     def trace(self) -> Trace:
         """Run all populations."""
         for group in self.graph.order:
             self._group(group)
-        return self._gathered()
+        record, every = self._record()
+        kept, trace = self.kept, self.plan.trace
+        read = {
+            name: self._restored(values[None], name)[:, 0] for name, values in kept.read.items()
+        }
+        spikes = {}
+        if trace:
+            for population in self.graph.spiking():
+                found = self._restored(kept.sent[population.name], population.name)
+                spikes[population.name] = found if population.max_spikes > 1 else found.astype(bool)
+        return Trace(
+            output={
+                name: read[name] if name in read else every[name] for name in self.graph.outputs
+            },
+            record=record,
+            spikes=spikes,
+            membrane={name: self._restored(v, name) for name, v in kept.membrane.items()},
+            current={name: self._restored(v, name) for name, v in kept.current.items()},
+        )
 
     def _group(self, group: tuple[str, ...]) -> None:
-        """Populations that form a loop, or one that forms none, over all timesteps."""
-        neurons = {name: _Neurons(self, self.graph.population(name)) for name in group}
-        for name in group:
-            for projection in self.graph.incoming(name):
-                if projection.source not in group:
-                    self.known[projection.name] = self._all(projection)
-        inner = [
-            projection
-            for name in group
-            for projection in self.graph.incoming(name)
-            if projection.source in group
-        ]
-        for step in range(self.plan.steps):
-            for name in group:
-                late = [(p, self._one(p, step)) for p in inner if p.target == name]
-                neurons[name].step(step, [(p, total) for p, total in late if total is not None])
-        for projection in self.graph.projections:
-            if projection.target in group:
-                self.known.pop(projection.name, None)
-        for name in group:
-            self.updates[name] = neurons[name].updates.cpu().numpy()
+        """Populations that form a loop, or one that forms none."""
+        plan, kept, size = self.plan, self.kept, 0
+        for population in map(self.graph.population, group):
+            name, shape = population.name, population.shape
+            size += population.size
+            kept.sent[name] = self._empty(plan.steps, shape, torch.uint8)
+            kept.largest[name] = population.max_spikes
+            kept.updates[name] = torch.zeros(plan.samples, dtype=torch.int64, device=self.device)
+            if name in self.graph.outputs and population.neurons.readout is not None:
+                kept.read[name] = self._empty(1, shape, torch.int64)[0]
+            if plan.trace:
+                kept.membrane[name] = self._empty(plan.steps, shape, torch.int64)
+                kept.current[name] = self._empty(plan.steps, shape, torch.int64)
+        synapses = self.engine.synapses
+        proofs = {n: proof_of(self.graph.population(n), synapses, plan, kept) for n in group}
+        samples = min(max(1, _NEURONS // size), plan.samples)
+        steps = max(1, _SUMS // (size * samples))
 
-    def _all(self, projection: Projection) -> Tensor:
-        """Sums of a source that is known for all timesteps, where they arrive: [B, T, *shape].
+        def advance(first: int) -> None:
+            with torch.inference_mode():  # which every thread has for itself
+                block = Block(group, proofs, synapses, plan, kept, slice(first, first + samples))
+                for start in range(0, plan.steps, steps):
+                    block.advance(start, min(start + steps, plan.steps))
 
-        A constant source: [B, windows, *shape].
-        """
-        source = self.sent[projection.source]
-        if self.graph.is_constant(projection):
-            return self._folded(projection, source)
-        steps, total = self.plan.steps, None
-        for delay, part in self.engine.parts(projection, self.plan.delays[projection.name]):
-            sums = self._folded(part, source[:, : max(steps - delay, 0)])
-            late = functional.pad(sums.flatten(2), (0, 0, min(delay, steps), 0))
-            late = late.reshape(len(source), steps, *sums.shape[2:])
-            total = late if total is None else total + late
-        assert total is not None
-        return total
+        _share(advance, range(0, plan.samples, samples), self.device)
 
-    def _folded(self, projection: Projection, source: Tensor) -> Tensor:
-        """Sums over [B, T, ...], samples and timesteps in one batch."""
-        shape = self.graph.shape_of(projection.target)
-        if not source.numel():
-            return torch.zeros((*source.shape[:2], *shape), dtype=torch.int64, device=self.device)
-        sums = self.engine.sums(projection, source.flatten(0, 1))
-        return sums.reshape(*source.shape[:2], *shape)
+    def _empty(self, steps: int, shape: Shape, dtype: torch.dtype) -> Tensor:
+        channels, height, width = as_map(shape)
+        size = (steps, self.plan.samples, height, width, channels)
+        return torch.empty(size, dtype=dtype, device=self.device)
 
-    def _one(self, projection: Projection, step: int) -> Tensor | None:
-        """Sum that arrives in one step, from a population of the same loop; None if none can."""
-        total = None
-        for delay, part in self.engine.parts(projection, self.plan.delays[projection.name]):
-            if delay <= step:
-                sums = self.engine.sums(part, self.sent[projection.source][:, step - delay])
-                total = sums if total is None else total + sums
-        return total
-
-    def _gathered(self) -> Trace:
+    def _record(self) -> tuple[Record, dict[str, Array]]:
+        """The counts; and events of every neuron, int64 [samples, *shape]."""
         graph, plan = self.graph, self.plan
-        sent = {name: tensor.cpu().numpy() for name, tensor in self.sent.items()}
-        membrane = {name: tensor.cpu().numpy() for name, tensor in self.membrane.items()}
-        spikes = {
-            p.name: sent[p.name] if p.max_spikes > 1 else sent[p.name].astype(bool)
-            for p in graph.spiking()
-        }
+        every = {name: self._per_neuron(name, plan.steps) for name in self.kept.sent}
+        spiking = [p.name for p in graph.spiking()]
         record = Record(
             samples=plan.samples,
             timesteps=plan.steps,
-            spikes={n: sent[n].sum(axis=(0, 1), dtype=np.int64) for n in spikes},
-            sample_spikes={
-                n: sent[n].reshape(plan.samples, -1).sum(axis=1, dtype=np.int64) for n in spikes
-            },
-            inputs={
-                spec.name: (sent[spec.name] != 0).sum(axis=(0, 1), dtype=np.int64)
-                for spec in graph.inputs
-            },
-            events=events_of(graph, plan, sent),
-            updates=self.updates,
+            spikes={n: every[n].sum(axis=0) for n in spiking},
+            sample_spikes={n: every[n].reshape(plan.samples, -1).sum(axis=1) for n in spiking},
+            inputs={spec.name: every[spec.name].sum(axis=0) for spec in graph.inputs},
+            events={p.name: self._events(p, every) for p in graph.projections},
+            updates={name: updates.cpu().numpy() for name, updates in self.kept.updates.items()},
         )
-        return Trace(
-            output={n: readout(graph.population(n), spikes, membrane) for n in graph.outputs},
-            record=record,
-            spikes=spikes if plan.trace else {},
-            membrane=membrane if plan.trace else {},
-            current={n: t.cpu().numpy() for n, t in self.current.items()} if plan.trace else {},
-        )
+        return record, every
 
+    def _per_neuron(self, name: str, steps: int) -> Array:
+        """Spikes, or values that are not zero, within the first steps: int64 [samples, *shape]."""
+        seen = self.kept.sent[name][:steps]
+        if self.graph.is_input(name):
+            seen = seen != 0
+        total = torch.zeros(seen.shape[1:], dtype=torch.int32, device=self.device)
+        for spikes in seen:  # several times faster than torch's sum over the first axis
+            total += spikes
+        return self._restored(total[None], name)[:, 0].astype(np.int64)
 
-class _Neurons:
-    """One population's state, and its step."""
+    def _events(self, projection: Projection, every: dict[str, Array]) -> Array:
+        """Pairs of something sent and a target neuron it reached within the run, [samples].
 
-    def __init__(self, run: _Run, population: Population) -> None:
-        self.run, self.population, self.format = run, population, run.engine.format
-        neurons = population.neurons
-        shape = (run.plan.samples, *population.shape)
-        self.zero = torch.zeros(shape, dtype=torch.int64, device=run.device)
-        self.updates = torch.zeros(run.plan.samples, dtype=torch.int64, device=run.device)
-        every = (run.plan.samples, run.plan.steps, *population.shape)
-        self.sent = torch.zeros(every, dtype=torch.uint8, device=run.device)
-        self.membranes = torch.zeros(every, dtype=torch.int64, device=run.device)
-        self.currents = torch.zeros(every, dtype=torch.int64, device=run.device)
-        run.sent[population.name] = self.sent
-        run.membrane[population.name] = self.membranes
-        run.current[population.name] = self.currents
+        What is sent later than the last step minus the delay never arrives.
+        """
+        plan, name = self.plan, projection.source
+        delay, found = plan.delays[projection.name], np.zeros(plan.samples, np.int64)
+        for value in np.unique(delay):
+            fan_out = self.engine.fan_out[projection.name]
+            if isinstance(delay, np.ndarray):
+                shape = projection.synapses.weight.shape
+                fan_out = np.broadcast_to(delay == value, shape).sum(axis=0)
+            arrived = every[name]
+            if value > 0:
+                arrived = self._per_neuron(name, max(plan.steps - int(value), 0))
+            found += arrived.reshape(plan.samples, -1) @ fan_out
+        return found
 
-        def parameter(value: Array) -> Tensor:
-            return run.engine.parameter(value, population)
-
-        self.bias, self.decay = parameter(neurons.bias), parameter(neurons.decay)
-        memory = neurons.current_decay
-        self.current_decay = None if memory is None else parameter(memory)
-        self.level: Tensor | None = None
-        if isinstance(neurons, LIF):
-            self.level = parameter(firing_level(self.format, neurons.threshold.astype(np.int64)))
-
-    def step(self, step: int, late: list[tuple[Projection, Tensor]]) -> None:
-        """Advance by a timestep; ``late`` are sums from the population's own loop."""
-        plan, graph, form = self.run.plan, self.run.graph, self.format
-        name = self.population.name
-        silent = step == 0 or bool(plan.resets[name][step])
-        before = self.zero if silent else self.membranes[:, step - 1]
-        arriving, bias = self.zero, self.bias
-        window = int(plan.windows[name][step])
-        for projection in graph.incoming(name):
-            sums = self.run.known.get(projection.name)
-            if sums is None:
-                continue
-            total = sums[:, window if graph.is_constant(projection) else step]
-            if graph.on_host(projection):
-                bias = bias + _rounded(total, -projection.exponent)
-            else:
-                arriving = arriving + self._current(projection, total)
-        for projection, total in late:
-            arriving = arriving + self._current(projection, total)
-        if self.current_decay is not None and not silent:
-            arriving = arriving + self._decayed(self.currents[:, step - 1], self.current_decay)
-        current = self._limited(arriving, form.current_overflow)
-        after = self._decayed(before, self.decay) + current + (bias << form.bias_shift)
-        after = self._limited(after, form.membrane_overflow)
-        changed = after != before
-        if self.level is not None:
-            after, changed = self._fire(after, before, step)
-        self.membranes[:, step] = after
-        self.currents[:, step] = current
-        self.updates += changed.flatten(1).sum(1)
-
-    def _fire(self, membrane: Tensor, before: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Membranes after the reset, and which neurons changed or fired."""
-        neurons, most = self.population.neurons, self.population.max_spikes
-        assert isinstance(neurons, LIF)
-        assert self.level is not None
-        above = membrane - self.level
-        subtracts = isinstance(neurons.reset, ResetSubtract)
-        amount = int(neurons.reset.amount if subtracts else neurons.reset.value)  # type: ignore[union-attr]
-        fired = (above >= 0).to(torch.int64)
-        if most > 1:
-            fired = (torch.div(above, amount, rounding_mode="floor") + 1).clamp(0, most)
-        self.sent[:, step] = fired.to(torch.uint8)
-        cleared = torch.where(fired > 0, amount, membrane)
-        after = membrane - fired * amount if subtracts else cleared
-        return after, (after != before) | (fired > 0)
-
-    def _current(self, projection: Projection, total: Tensor) -> Tensor:
-        if projection.sum_bits is not None:
-            total = _wrapped(total, projection.sum_bits)
-        return total << (projection.exponent + self.format.fraction_bits)
-
-    def _decayed(self, state: Tensor, decay: Tensor) -> Tensor:
-        rule, bits = self.format.decay_rule, self.format.decay_bits
-        if rule == "multiply_floor":
-            return (state * decay) >> bits
-        if rule == "shift_subtract":
-            left = state - (state >> decay)
-            return torch.where(left == state, state - state.sign(), left)
-        kept = (state.abs() * decay) >> bits
-        return torch.where(state < 0, -kept, kept)
-
-    def _limited(self, value: Tensor, rule: OverflowRule) -> Tensor:
-        """The word that adds up, then the register."""
-        value, bits = _wrapped(value, self.format.word_bits), self.format.membrane_bits
-        if rule == "wrap":
-            return _wrapped(value, bits)
-        half = 1 << (bits - 1)
-        if rule == "saturate":
-            return value.clamp(1 - half, half - 1)
-        turned = torch.where(value > half, value - 2 * half, value)
-        return torch.where(value <= -half, value + 2 * half, turned)
-
-
-def _wrapped(value: Tensor, bits: int) -> Tensor:
-    """The lower bits of a value, as a signed number."""
-    return (value << (64 - bits)) >> (64 - bits)
-
-
-def _rounded(value: Tensor, bits: int) -> Tensor:
-    """``value / 2**bits`` to nearest, halves up."""
-    return value if bits == 0 else (value + (1 << (bits - 1))) >> bits
+    def _restored(self, values: Tensor, name: str) -> Array:
+        """[samples, timesteps, *shape], as the rest of the package has it."""
+        found = np.ascontiguousarray(values.permute(1, 0, 4, 2, 3).cpu().numpy())
+        return found.reshape(*found.shape[:2], *self.graph.shape_of(name))

@@ -82,12 +82,10 @@ lint: $(VENV)/.dev
 	cp -rs $(CURDIR)/exporters $(CURDIR)/hw_profiles .types/snn_deploy/
 	cd .types && ../$(BIN)/mypy --config-file ../pyproject.toml -p snn_deploy
 
-bench: $(VENV)/.test .peers/training/.made
-	$(BIN)/python benchmarks/event.py
-	$(BIN)/python benchmarks/layers.py
-	$(BIN)/python benchmarks/resnet.py
-	$(BIN)/python benchmarks/lava.py
-	$(BIN)/python benchmarks/onnx_engine.py
+# Eight minutes for the table, the rest as long again; `python -m benchmarks --quick` for less.
+bench: $(VENV)/.test .peers/training/.made .peers/lava/.made
+	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.onnx_engine
 	PYTHONPATH=$(CURDIR) .peers/training/bin/python benchmarks/training.py
 
 clean:

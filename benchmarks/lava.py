@@ -1,12 +1,9 @@
-"""Event engine against Intel's Lava on the same netx files, in one run.
-
-    SNN_DEPLOY_LAVA_PYTHON=... python benchmarks/lava.py [--json]
+"""Event engine against Intel's Lava on the same netx files.
 
 Lava runs its fixed-point CPU models at their best: compiled and started before anything is timed,
-fed by a source, recorded by nothing. Our time is that of all of ``simulate`` after the file was
-loaded, with compiled kernels; it prepares its tables anew each time. Wall time, because Lava works
-in many processes, we in one thread; medians of interleaved rounds. Before that, every spike,
-current and membrane of both is compared.
+fed by a source, recorded by nothing; our engine has made its tables before, too. Wall time, because
+Lava works in many processes, we in one thread. Before that, every spike, current and membrane of
+both is compared. Lava lives in an environment of its own (``make .peers/lava/.made``).
 
 The networks have random weights, and thresholds at which populations fire at some per cent: a
 perceptron of 784-128-10, three convolutions on 32x32, and one of the shape of lava-dl's PilotNet.
@@ -15,13 +12,9 @@ Inputs fire at random in 10 % of timesteps.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import signal
-import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -32,11 +25,15 @@ from typing import IO, Any
 import h5py
 import numpy as np
 
-from snn_deploy import Recording, exporters, open_artefact, simulate
+from benchmarks.measuring import NotThereError, Options, Row, milliseconds, ratio
+from snn_deploy import Recording, exporters, open_artefact
+from snn_deploy.sim.event import EventEngine
+from snn_deploy.sim.plan import plan
 
-ROUNDS = 5
 INPUT_RATE = 0.1
 MEMBRANE_DECAY = 1024  # of 4096 lost in a timestep
+# Where `make .peers/lava/.made` puts it.
+_MADE = Path(__file__).parents[1] / ".peers" / "lava" / "bin" / "python"
 RUNNER = Path(next(iter(exporters.__path__))) / "lava" / "runner"
 
 # Input shape, timesteps in a round, layers: dense (outputs), or conv (channels, kernel, stride,
@@ -62,6 +59,8 @@ NETWORKS: dict[str, tuple[tuple[int, ...], int, Layers]] = {
     ),
 }
 
+GOAL_NETWORKS = ("784-128-10", "3 conv 32x32")
+
 
 def write_network(path: Path, shape: tuple[int, ...], layers: Layers) -> None:
     """A netx file of random even weights."""
@@ -74,7 +73,7 @@ def write_network(path: Path, shape: tuple[int, ...], layers: Layers) -> None:
             entries.append({"type": b"flatten"})
             shape = (int(np.prod(shape)),)
         if len(layer) == 1:
-            kind, size, target = b"dense", (layer[0], *shape), layer
+            kind, size, target = b"dense", (layer[0], *shape), tuple(layer)
         else:
             channels, kernel, stride, padding = layer
             kind, size = b"conv", (channels, shape[0], kernel, kernel)
@@ -109,7 +108,8 @@ def write_network(path: Path, shape: tuple[int, ...], layers: Layers) -> None:
 def differing(python: str, network: Path, spikes: Path, steps: int, trace: Any) -> int:
     """How many spikes, currents and membranes of Lava are not those of a traced run."""
     output = network.with_suffix(".out.npz")
-    command = [python, RUNNER / "run.py", "net", network, spikes, output, "--steps", str(steps)]
+    parts = (RUNNER / "run.py", "net", network, spikes, output, "--steps", steps)
+    command = [python, *map(str, parts)]
     subprocess.run(command, check=True)
     with np.load(output) as recorded:
         return sum(
@@ -122,7 +122,8 @@ def differing(python: str, network: Path, spikes: Path, steps: int, trace: Any) 
 @contextmanager
 def lava(python: str, network: Path, spikes: Path) -> Iterator[tuple[IO[str], IO[str]]]:
     """Lava, compiled and running: a line in, and seconds come out."""
-    command = [python, Path(__file__).with_name("lava_side.py"), RUNNER, network, spikes]
+    parts = (Path(__file__).with_name("lava_side.py"), RUNNER, network, spikes)
+    command = [python, *map(str, parts)]
     pipe = subprocess.PIPE
     with subprocess.Popen(
         command, stdin=pipe, stdout=pipe, text=True, bufsize=1, start_new_session=True
@@ -138,74 +139,54 @@ def lava(python: str, network: Path, spikes: Path) -> Iterator[tuple[IO[str], IO
             raise
 
 
-def measure(name: str, python: str, folder: Path) -> dict[str, Any]:
-    """One row of the table."""
+def measure(name: str, python: str, folder: Path, options: Options) -> Row:
+    """The row of one network."""
     shape, steps, layers = NETWORKS[name]
     path, spikes_path = folder / f"{name}.net", folder / "spikes.npz"
     write_network(path, shape, layers)
-    spikes = (np.random.default_rng(1).random((steps, *shape)) < INPUT_RATE).astype(np.uint8)
-    np.savez(spikes_path, spikes=spikes)
-    graph, recording = open_artefact(path).graph, Recording(spikes={"": spikes})
-    trace = simulate(graph, recording, timing="pipelined", trace=True)  # compiles the kernels, too
+    spikes = (np.random.default_rng(1).random((1, steps, *shape)) < INPUT_RATE).astype(np.uint8)
+    np.savez(spikes_path, spikes=spikes[0])
+    graph = open_artefact(path).graph
+    engine = EventEngine(graph)
+    recording = Recording(spikes={graph.inputs[0].name: spikes})
+
+    def run(trace: bool = False) -> Any:
+        ready = plan(graph, recording, steps=steps, timing="pipelined", trace=trace)
+        return engine.run(ready)
+
+    trace = run(trace=True)
     if differing(python, path, spikes_path, steps, trace):
         raise SystemExit(f"{name}: the simulators differ")
+    run()
     ours, theirs = [], []
     with lava(python, path, spikes_path) as (ask, answer):
-        for _ in range(ROUNDS):
+        for _ in range(options.rounds):
             ask.write("\n")
-            theirs.append(float(answer.readline()) / steps)
+            theirs.append(float(answer.readline()))
             start = time.perf_counter()
-            simulate(graph, recording, timing="pipelined")
-            ours.append((time.perf_counter() - start) / steps)
-    record = trace.record
+            run()
+            ours.append(time.perf_counter() - start)
+    fired = sum(int(count.sum()) for count in trace.record.spikes.values())
     neurons = sum(p.size for p in graph.populations)
-    fired = sum(int(count.sum()) for count in record.spikes.values())
-    events = sum(int(count.sum()) for count in record.events.values()) / steps
-    return {
-        "network": name,
-        "neurons": neurons,
-        "rate": fired / (steps * neurons),
-        "events_per_step": events,
-        "lava_ms_per_step": 1e3 * statistics.median(theirs),
-        "lava_best_ms_per_step": 1e3 * min(theirs),
-        "ours_ms_per_step": 1e3 * statistics.median(ours),
-        "lava_over_ours": statistics.median(theirs) / statistics.median(ours),
-        "lava_best_over_ours": min(theirs) / statistics.median(ours),
-        "million_events_per_second": 1e-6 * events / statistics.median(ours),
-    }
-
-
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    python = os.environ.get("SNN_DEPLOY_LAVA_PYTHON")
-    if not python:
-        print(
-            "no comparison with Lava: `make .peers/lava/.made`, then "
-            "`SNN_DEPLOY_LAVA_PYTHON=$PWD/.peers/lava/bin/python make bench`",
-            file=sys.stderr,
-        )
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        rows = [measure(name, python, Path(folder)) for name in NETWORKS]
-    if arguments.json:
-        print(json.dumps(rows, indent=2))
-        return
-    print(
-        f"{'network':14} {'neurons':>8} {'rate':>6} {'events/step':>12} {'Lava ms/step':>13} "
-        f"{'(best)':>8} {'ours ms/step':>13} {'ratio':>7} {'(best)':>7} {'Mevent/s':>9}"
+    wanted = name in GOAL_NETWORKS
+    return Row(
+        work=f"{name} from .net, {steps} timesteps",
+        against="Lava's CPU simulator",
+        **ratio(theirs, ours),
+        goal=100 if wanted else None,
+        stretch=300 if wanted else None,
+        ours_ms=milliseconds(ours, steps),
+        theirs_ms=milliseconds(theirs, steps),
+        note=f"wall clock per timestep; {neurons} neurons fire at {fired / (steps * neurons):.1%}",
+        details={"Lava's best round": min(theirs) / milliseconds(ours) * 1e3},
     )
-    for row in rows:
-        print(
-            f"{row['network']:14} {row['neurons']:8} {row['rate']:6.1%} "
-            f"{row['events_per_step']:12.0f} {row['lava_ms_per_step']:13.2f} "
-            f"{row['lava_best_ms_per_step']:8.2f} {row['ours_ms_per_step']:13.3f} "
-            f"{row['lava_over_ours']:7.0f} {row['lava_best_over_ours']:7.0f} "
-            f"{row['million_events_per_second']:9.0f}"
-        )
 
 
-if __name__ == "__main__":
-    main()
+def rows(options: Options) -> list[Row]:
+    """All rows against Lava."""
+    python = os.environ.get("SNN_DEPLOY_LAVA_PYTHON", str(_MADE))
+    if not Path(python).exists():
+        raise NotThereError("no environment with Lava: `make .peers/lava/.made`")
+    names = GOAL_NETWORKS if options.quick else NETWORKS
+    with tempfile.TemporaryDirectory() as folder:
+        return [measure(name, python, Path(folder), options) for name in names]

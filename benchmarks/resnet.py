@@ -1,255 +1,246 @@
-"""A spiking ResNet-18 through the event engine, against the same network in torch's float32.
+"""A spiking ResNet-18 in the event engine, against the same network in torch.
 
-    python benchmarks/resnet.py [--rates 0.05 0.1 0.2] [--samples 16] [--json]
-
-Random 8-bit weights, 3x32x32 constant input, T=4, Loihi's arithmetic; thresholds are set layer by
-layer so that every population fires at about the given rate. torch runs its convolutions over all
-timesteps at once, in float32 and in the better of its two memory layouts. One thread; all spikes
-are compared before anything is timed; medians of interleaved rounds of thread CPU time.
+T=4, 3x32x32 constant input, 8-bit weights. torch runs it in float32, its convolutions over all
+timesteps at once: in either layout, the batch whole or in parts that the cache holds, neurons
+eager or compiled, and of these the fastest. Its int8 convolutions are timed without neurons: they
+bring their sums back to 8 bits, so that no spikes could be compared.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
-import tracemalloc
-from dataclasses import dataclass, replace
+import warnings
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from torch.nn import functional
+from torch import Tensor
 
-from snn_deploy.graph import LIF, Graph, InputSpec, Population, Projection
-from snn_deploy.hardware import target
-from snn_deploy.packets import Recording
-from snn_deploy.sim.event import EventEngine
-from snn_deploy.sim.plan import plan
-from snn_deploy.synapses import Conv2d, Dense, one_to_one
+from benchmarks import limit
+from benchmarks.in_torch import (
+    InPlace,
+    Plain,
+    TorchNet,
+    as_torch,
+    calibrate,
+    compile_neurons,
+    same_spikes,
+)
+from benchmarks.measuring import Options, Row, Work, fastest, interleaved, milliseconds, ratio
+from benchmarks.networks import Network, Ours, accumulates, rates, resnet18
 
-STEPS = 4
-FORMAT = target("loihi2").require_format()
-
-
-@dataclass(frozen=True)
-class Unit:
-    """A population and what feeds it: (source, kernel, stride, identity)."""
-
-    name: str
-    channels: int
-    side: int
-    feeds: tuple[tuple[str, int, int, bool], ...]
+BATCH = 64
+PART = 8  # samples that torch runs at a time, where it is given the batch in parts
+GOALS = {0.05: (15, 25), 0.1: (13, 18), 0.15: (11, 16), 0.3: (7, 10)}
+RATE = 0.15  # of all rows but the first ones
 
 
-def units(width: int) -> list[Unit]:
-    """The stem and four stages of two blocks of two convolutions."""
-    found = [Unit("stem", width, 32, (("in", 3, 1, False),))]
-    last, side = "stem", 32
-    for stage in range(4):
-        channels, stride = width << stage, 1 if stage == 0 else 2
-        for block in range(2):
-            step = stride if block == 0 else 1
-            side //= step
-            name = f"s{stage}b{block}"
-            found.append(Unit(f"{name}a", channels, side, ((last, 3, step, False),)))
-            short = (last, 1, step, step == 1)
-            found.append(Unit(f"{name}b", channels, side, ((f"{name}a", 3, 1, False), short)))
-            last = f"{name}b"
-    return found
+def in_parts(model: TorchNet, data: Tensor, size: int) -> None:
+    """Run a batch in parts."""
+    for part in data.split(size):
+        model(part)
 
 
-class Network:
-    """The network as an integer graph and as torch tensors."""
-
-    def __init__(self, rate: float, width: int, calibration: torch.Tensor) -> None:
-        self.rng = np.random.default_rng(0)
-        self.units = units(width)
-        self.weights: dict[tuple[str, str], torch.Tensor] = {}
-        self.thresholds: dict[str, int] = {}
-        sizes = {"in": 3} | {u.name: u.channels for u in self.units}
-        for unit in self.units:
-            for source, kernel, _, identity in unit.feeds:
-                shape = (unit.channels, sizes[source], kernel, kernel)
-                weight = 2 * self.rng.integers(-128, 128, shape)
-                if identity:
-                    weight = 200 * np.eye(unit.channels, dtype=np.int64)[:, :, None, None]
-                self.weights[unit.name, source] = torch.from_numpy(weight.astype(np.float32))
-        self.weights["out", self.units[-1].name] = torch.from_numpy(
-            2.0 * self.rng.integers(-128, 128, (10, sizes[self.units[-1].name] * 16))
-        ).float()
-        with torch.inference_mode():
-            self.run(calibration, torch.contiguous_format, exact=True, rate=rate)
-
-    def run(
-        self, images: Any, layout: torch.memory_format, *, exact: bool, rate: float | None = None
-    ) -> dict[str, torch.Tensor]:
-        """Spikes [steps * samples, ...] of every population; with a rate, thresholds are set.
-
-        ``exact`` cuts decayed membranes to integers, as the graph does.
-        """
-        sent = {"in": images.to(memory_format=layout)}
-        for unit in self.units:
-            current: Any = 0
-            for source, kernel, stride, identity in unit.feeds:
-                if identity:
-                    current = current + 200.0 * sent[source]
+def int8_convolutions(network: Network, samples: int) -> dict[str, Work]:
+    """All convolutions of the network over spikes of the right shapes, by torch's engine."""
+    works: dict[str, Work] = {}
+    shapes = {"in": network.input_shape} | {u.name: u.shape for u in network.units}
+    for engine in ("onednn", "x86"):
+        if engine not in torch.backends.quantized.supported_engines:
+            continue
+        torch.backends.quantized.engine = engine
+        calls: list[tuple[Any, Any]] = []
+        for unit in network.units:
+            for feed in unit.feeds:
+                if feed.weight is None or feed.weight.ndim != 4:
                     continue
-                weight = self.weights[unit.name, source].to(memory_format=layout)
-                current = current + functional.conv2d(
-                    sent[source], weight, stride=stride, padding=kernel // 2
+                steps = 1 if feed.source == "in" else network.steps
+                spikes = torch.rand(samples * steps, *shapes[feed.source]) < RATE
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # quantized tensors are on their way out
+                    given = torch.quantize_per_tensor(spikes.float(), 1.0, 0, torch.quint8)
+                    weight = torch.quantize_per_tensor(
+                        torch.from_numpy(feed.weight / 2).float(), 1.0, 0, torch.qint8
+                    )
+                given = given.contiguous(memory_format=torch.channels_last)
+                pad, stride = feed.weight.shape[2] // 2, feed.stride
+                packed = torch.ops.quantized.conv2d_prepack(
+                    weight, None, [stride, stride], [pad, pad], [1, 1], 1
                 )
-            if rate is not None:
-                self.thresholds[unit.name] = self._threshold(current, unit.name, rate)
-            sent[unit.name] = self._fire(current, self.thresholds[unit.name], exact)
-        last = sent[self.units[-1].name]
-        linear = functional.linear(last.flatten(1), self.weights["out", self.units[-1].name])
-        if rate is not None:
-            self.thresholds["out"] = self._threshold(linear, "out", rate)
-        sent["out"] = self._fire(linear, self.thresholds["out"], exact)
-        return sent
-
-    def _fire(self, current: torch.Tensor, threshold: int, exact: bool) -> torch.Tensor:
-        samples = len(current) if current.shape[0] == self.samples else len(current) // STEPS
-        constant = len(current) == samples
-        spikes, membrane = [], torch.zeros_like(current[:samples])
-        for step in range(STEPS):
-            membrane = membrane * 0.5
-            if exact:  # membranes count in 1/64 of a weight unit
-                membrane = torch.trunc(membrane * 64) / 64
-            membrane += current if constant else current[step * samples : (step + 1) * samples]
-            fired = membrane > threshold
-            spikes.append(fired.to(torch.float32))
-            membrane.masked_fill_(fired, 0.0)
-        return torch.cat(spikes)
-
-    samples = 0
-
-    def _threshold(self, current: torch.Tensor, name: str, rate: float) -> int:
-        low, high = 1, 1 << 16
-        while high - low > 1:
-            middle = (low + high) // 2
-            fired = self._fire(current, middle, True).mean()
-            low, high = (middle, high) if fired > rate else (low, middle)
-        return low
-
-    def graph(self) -> Graph:
-        """The same as an integer graph."""
-        populations, projections = [], []
-        for unit in self.units:
-            shape = (unit.channels, unit.side, unit.side)
-            for source, kernel, stride, identity in unit.feeds:
-                weight = self.weights[unit.name, source].numpy().astype(np.int64)
-                synapses = (
-                    one_to_one(shape, 200)
-                    if identity
-                    else Conv2d(weight, (stride, stride), (kernel // 2, kernel // 2))
-                )
-                projections.append(Projection(source=source, target=unit.name, synapses=synapses))
-            populations.append(self._population(unit.name, shape))
-        last = self.units[-1].name
-        weight = self.weights["out", last].numpy().astype(np.int64)
-        projections.append(Projection(source=last, target="out", synapses=Dense(weight)))
-        populations.append(self._population("out", (10,)))
-        spec = InputSpec(name="in", kind="constant", shape=(3, 32, 32), high=255.0, scale=1.0)
-        return Graph(
-            inputs=(spec,),
-            populations=tuple(populations),
-            projections=tuple(projections),
-            outputs=("out",),
-            timesteps=STEPS,
-            number_format=replace(FORMAT, bias_bits=32),
-        )
-
-    def _population(self, name: str, shape: tuple[int, ...]) -> Population:
-        neurons = LIF(
-            decay=np.array(2048), threshold=np.array(self.thresholds[name]), bias=np.array(0)
-        )
-        return Population(name=name, shape=shape, neurons=neurons, scale=1.0)
+                calls.append((given, packed))
+        works[engine] = partial(_convolve, engine, calls)
+    return works
 
 
-def measure(rate: float, samples: int, width: int, rounds: int) -> dict[str, Any]:
-    """The network at one rate."""
-    torch.manual_seed(0)
-    images = torch.randint(0, 32, (samples, 3, 32, 32)).float()
-    Network.samples = samples
-    network = Network(rate, width, images)
-    graph = network.graph()
-    began = time.thread_time()
-    engine = EventEngine(graph)
-    built = time.thread_time() - began
-    recording = Recording(values={"in": images.numpy()})
+def _convolve(engine: str, calls: list[tuple[Any, Any]]) -> None:
+    torch.backends.quantized.engine = engine
+    for given, packed in calls:
+        torch.ops.quantized.conv2d(given, packed, 64.0, 64)
 
-    def event(trace: bool = False) -> Any:
-        ready = plan(graph, recording, steps=STEPS, timing="zero_delay", trace=trace)
-        return engine.run(ready)
 
-    tracemalloc.start()
-    quiet = event()
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+class Bench:
+    """The network at one batch size, in the engine and in torch."""
+
+    def __init__(self, samples: int) -> None:
+        torch.compiler.reset()
+        self.network = resnet18()
+        self.samples = samples
+        self.data = self.network.draw(samples)
+        self.x = as_torch(self.data)
+        self.models = {
+            name: TorchNet(self.network, InPlace, channels_last=name == "channels_last")
+            for name in ("contiguous", "channels_last")
+        }
+        self.note = ""
+        self.work = f"{self.network.name}, T={self.network.steps}, batch {samples}"
+
+    def at(self, rate: float) -> Ours:
+        """Our side with all populations at this rate, which torch's get, too; parity is checked."""
+        calibrate(self.network, self.network.draw(4, seed=2), rate)
+        for model in self.models.values():
+            model.take_thresholds()
+        ours = Ours(self.network)
+        checked = self.data[:PART]
+        trace = ours(checked, trace=True)
+        for name, model in self.models.items():
+            same_spikes(f"{self.work}, {name}", trace, model, as_torch(checked))
+        return ours
+
+    def ways(self) -> dict[str, Work]:
+        """All ways of torch to run the batch."""
+        sizes = sorted({self.samples, min(self.samples, PART)})
+        return {
+            f"{name}, {size} at a time": partial(in_parts, model, self.x, size)
+            for name, model in self.models.items()
+            for size in sizes
+        }
+
+    def fastest_way(self, options: Options) -> str:
+        """The fastest of the ways, after the neurons of the fastest one have been compiled, too."""
+        with torch.inference_mode():
+            best = fastest(interleaved(self.ways(), 1))
+        if options.quick:
+            return best
+        layout, parts = best.split(", ")
+        model = TorchNet(self.network, Plain, channels_last=layout == "channels_last")
+        size = int(parts.split()[0])
+        self.note = compile_neurons(model, self.x[:size])
+        if self.note:
+            return best
+        self.models[f"compiled {layout}"] = model
+        ways = self.ways()
+        with torch.inference_mode():
+            names = best, f"compiled {layout}, {parts}"
+            return fastest(interleaved({name: ways[name] for name in names}, 3))
+
+
+def against_torch(
+    bench: Bench, rate: float, best: str, goals: tuple[float, float], options: Options
+) -> Row:
+    """A row against the float32 network, run in the best way and in the usual one."""
+    ours = bench.at(rate)
+    ways = bench.ways()
+    usual = f"channels_last, {bench.samples} at a time"
+    trace = ours(bench.data)
+    same_spikes(bench.work, trace, bench.models["channels_last"], bench.x)
+    found = rates(ours, trace).values()
+    works = {"ours": lambda: ours(bench.data), best: ways[best], usual: ways[usual]}
     with torch.inference_mode():
-        wanted = network.run(images, torch.channels_last, exact=True)
-        traced = event(trace=True)
-        for name, spikes in traced.spikes.items():
-            mine = np.swapaxes(spikes, 0, 1).reshape(-1, *spikes.shape[2:])
-            if not np.array_equal(mine, wanted[name].numpy().astype(bool)):
-                raise SystemExit(f"{name}: the spikes differ")
-        layouts = (torch.contiguous_format, torch.channels_last)
-        works = [event] + [lambda k=k: network.run(images, k, exact=False) for k in layouts]
-        times: list[list[float]] = [[] for _ in works]
-        for _ in range(rounds):
-            for work, taken in zip(works, times, strict=True):
-                start = time.thread_time()
-                work()
-                taken.append(time.thread_time() - start)
-    mine, *theirs = (statistics.median(taken) for taken in times)
-    accumulates = sum(
-        int(quiet.record.events[p.name].sum())
-        for p in graph.projections
-        if not graph.carries_values(p)
+        times = interleaved(works, options.rounds)
+    return Row(
+        work=f"{bench.work}, {rate:.0%}",
+        against="float32 torch net",
+        **ratio(times[best], times["ours"]),
+        goal=goals[0],
+        stretch=goals[1],
+        ours_ms=milliseconds(times["ours"], bench.samples),
+        theirs_ms=milliseconds(times[best], bench.samples),
+        note="; ".join(
+            filter(
+                None,
+                [best, f"populations fire at {min(found):.1%} to {max(found):.1%}", bench.note],
+            )
+        ),
+        details={usual: ratio(times[usual], times["ours"])["ratio"]},
     )
-    spikes = sum(int(s.sum()) for s in quiet.record.sample_spikes.values())
-    return {
-        "rate": spikes / (samples * STEPS * sum(p.size for p in graph.populations)),
-        "million_accumulates_per_sample": 1e-6 * accumulates / samples,
-        "event_ms_per_sample": 1e3 * mine / samples,
-        "torch_ms_per_sample": 1e3 * min(theirs) / samples,
-        "torch_over_event": min(theirs) / mine,
-        "gadd_per_s": 1e-9 * accumulates / mine,
-        "built_s": built,
-        "peak_mb": 1e-6 * peak,
-    }
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rates", type=float, nargs="+", default=[0.05, 0.1, 0.2])
-    parser.add_argument("--samples", type=int, default=16)
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    rows = [
-        measure(rate, arguments.samples, arguments.width, arguments.rounds)
-        for rate in arguments.rates
+def against_int8(bench: Bench, options: Options) -> list[Row]:
+    """The rows against int8 convolutions and against the limit of the machine, in one run."""
+    ours = bench.at(RATE)
+    convolutions, additions = int8_convolutions(bench.network, bench.samples), limit.works()
+    with torch.inference_mode():
+        works = {"ours": lambda: ours(bench.data)} | convolutions | additions
+        times = interleaved(works, options.rounds)
+    best = fastest({name: times[name] for name in convolutions})
+    added = accumulates(ours, ours(bench.data))
+    mine = [taken / added for taken in times["ours"]]
+    most = {name: [taken / limit.ADDITIONS for taken in times[name]] for name in additions}
+    ours_ms = milliseconds(times["ours"], bench.samples)
+    return [
+        Row(
+            work=f"{bench.work}, {RATE:.0%}",
+            against="int8 convolutions of torch alone",
+            **ratio(times[best], times["ours"]),
+            goal=1.5,
+            stretch=2,
+            ours_ms=ours_ms,
+            theirs_ms=milliseconds(times[best], bench.samples),
+            note=f"quantized engine {best}; ours with neurons, theirs without",
+        ),
+        Row(
+            work=f"{bench.work}, {RATE:.0%}",
+            against="limit of int8-widening additions from L1",
+            **ratio(most["L1"], mine),
+            goal=0.45,
+            stretch=0.6,
+            ours_ms=ours_ms,
+            note=f"a share; {per_nanosecond(mine)} Gadd/s of "
+            + ", ".join(f"{per_nanosecond(taken)} from {name}" for name, taken in most.items()),
+            details={"share of L2": ratio(most["L2"], mine)["ratio"]},
+        ),
     ]
-    if arguments.json:
-        print(json.dumps(rows, indent=2))
-        return
-    print(f"{'rate':>6} {'M add/sample':>12} {'ms/sample':>10} {'torch':>8} {'x torch':>8} "
-          f"{'Gadd/s':>7} {'peak MB':>8}")  # fmt: skip
-    for row in rows:
-        print(
-            f"{row['rate']:6.1%} {row['million_accumulates_per_sample']:12.1f} "
-            f"{row['event_ms_per_sample']:10.2f} {row['torch_ms_per_sample']:8.2f} "
-            f"{row['torch_over_event']:8.1f} {row['gadd_per_s']:7.1f} "
-            f"{row['peak_mb']:8.0f}"
-        )
 
 
-if __name__ == "__main__":
-    main()
+def per_nanosecond(seconds: list[float]) -> str:
+    """Billions per second, of the median time of one."""
+    return f"{1e-9 / statistics.median(seconds):.0f}"
+
+
+def two_threads(bench: Bench, options: Options) -> Row:
+    """The row of two threads over one, by the wall clock."""
+    work, against = f"{bench.work}, {RATE:.0%}, 2 threads", "itself, 1 thread"
+    goals: dict[str, Any] = {"goal": 1.8, "stretch": 1.95}
+    one = bench.at(RATE)
+    two = Ours(bench.network, threads=2)
+    with_two, with_one = two(bench.data), one(bench.data)
+    for name, spikes in with_one.record.sample_spikes.items():
+        if (with_two.record.sample_spikes[name] != spikes).any():
+            raise SystemExit(f"two threads: other spikes in {name}")
+    works = {"two": lambda: two(bench.data), "one": lambda: one(bench.data)}
+    times = interleaved(works, options.rounds, time.perf_counter)
+    return Row(
+        work=work,
+        against=against,
+        **ratio(times["one"], times["two"]),
+        **goals,
+        ours_ms=milliseconds(times["two"], bench.samples),
+        theirs_ms=milliseconds(times["one"], bench.samples),
+        note="wall clock",
+    )
+
+
+def rows(options: Options) -> list[Row]:
+    """All rows of this network."""
+    bench = Bench(BATCH)
+    bench.at(RATE)
+    best = bench.fastest_way(options)
+    found = [against_torch(bench, rate, best, goals, options) for rate, goals in GOALS.items()]
+    found += against_int8(bench, options)
+    found.append(two_threads(bench, options))
+    single = Bench(1)
+    single.at(RATE)
+    best = single.fastest_way(options)
+    found.append(against_torch(single, RATE, best, (8, 12), options))
+    return found

@@ -1,0 +1,1 @@
+"""What the engine costs, beside what others do with the same network: ``python -m benchmarks``."""

@@ -35,7 +35,14 @@ from snn_deploy.sim.neurons import (
     parameters,
     rules_in_32_bits,
 )
-from snn_deploy.sim.packing import by_pixel, channels_first, count, pack, unpack
+from snn_deploy.sim.packing import (
+    by_pixel,
+    channels_first,
+    count,
+    pack,
+    spike_counts,
+    unpack,
+)
 from snn_deploy.sim.panels import Panels
 from snn_deploy.sim.plain import run_plain
 from snn_deploy.sim.plan import Plan, Timing, schedule
@@ -334,8 +341,14 @@ class EventEngine:
             for p in graph.populations
             if len(leaves[p.name].membrane_trace)
         }
+        # output spikes are counted where they are packed, unless each is asked for
+        counted = {
+            n: spike_counts(leaves[n].words[:, first:], spiking[n].shape)
+            for n in graph.outputs
+            if not plan.trace and n not in membrane and spiking[n].max_spikes == 1
+        }
         spikes: dict[str, Array] = {}
-        for name in {n for n in spiking if plan.trace or n in graph.outputs}:
+        for name in {n for n in spiking if plan.trace or n in graph.outputs} - counted.keys():
             several = spiking[name].max_spikes > 1
             shape = spiking[name].shape
             spikes[name] = (
@@ -343,7 +356,10 @@ class EventEngine:
                 if several
                 else unpack(leaves[name].words[:, first:], shape)
             )
-        output = {n: readout(graph.population(n), spikes, membrane) for n in graph.outputs}
+        output = {
+            n: counted[n] if n in counted else readout(graph.population(n), spikes, membrane)
+            for n in graph.outputs
+        }
         record = Record(
             samples=plan.samples,
             timesteps=plan.steps,

@@ -50,6 +50,26 @@ def count(spikes: Array) -> NDArray[np.int64]:
     return total
 
 
+@Kernel
+def _count_bits(words: Any, counts: Any) -> None:
+    """Ones of uint64 [samples, steps, pixels, words] over steps: int64 [samples, pixels, C]."""
+    for sample in range(words.shape[0]):
+        for step in range(words.shape[1]):
+            for pixel in range(words.shape[2]):
+                total = counts[sample, pixel]
+                for index in range(words.shape[3]):
+                    word, base = words[sample, step, pixel, index], index * 64
+                    for place in range(min(64, total.shape[0] - base)):
+                        total[base + place] += np.int64((word >> np.uint64(place)) & np.uint64(1))
+
+
+def spike_counts(words: NDArray[np.uint64], shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Spikes of every neuron over time, int64 [samples, *shape]; words as :func:`pack` makes."""
+    counts = np.zeros((len(words), words.shape[2], shape[0]), np.int64)
+    _count_bits(np.ascontiguousarray(words), counts)
+    return channels_first(counts, shape)
+
+
 def unpack(words: NDArray[np.uint64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """The inverse of :func:`pack`: bool [samples, steps, *shape]."""
     bits = np.unpackbits(words.astype("<u8").view(np.uint8), axis=3, bitorder="little")

@@ -18,7 +18,7 @@ from snn_deploy.sim.depthwise import Depthwise
 from snn_deploy.sim.event import PLAIN, EventEngine
 from snn_deploy.sim.gather import ROWS_AT_ONCE, ROWS_PER_FLUSH
 from snn_deploy.sim.lanes import RULES
-from snn_deploy.sim.packing import count, pack, unpack
+from snn_deploy.sim.packing import count, pack, spike_counts, unpack
 from snn_deploy.sim.panels import Panels
 from snn_deploy.sim.program import Arrival, Program, Stage
 from snn_deploy.sim.reference import synaptic_sum
@@ -261,6 +261,7 @@ def test_packing_is_undone(channels: int, side: int, seed: int) -> None:
     words = pack(spikes.astype(np.uint8))
     assert words.shape == (2, 3, 2 * side, -(-channels // 64))
     np.testing.assert_array_equal(unpack(words, shape), spikes)
+    np.testing.assert_array_equal(spike_counts(words, shape), spikes.sum(axis=1))
     for channel in {0, channels - 1}:
         bits = words[..., channel // 64] >> np.uint64(channel % 64) & np.uint64(1)
         np.testing.assert_array_equal(bits, spikes[:, :, channel].reshape(2, 3, -1))

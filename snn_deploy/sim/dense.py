@@ -43,6 +43,7 @@ class DenseEngine:
     ----------
     graph : an integer graph.
     device : as torch names it. Only CPUs are tested.
+    threads : that share the work on a CPU; default: as many as torch has.
 
     Raises
     ------
@@ -50,10 +51,10 @@ class DenseEngine:
         SD105 if torch has no such device here.
     """
 
-    def __init__(self, graph: Graph, device: str = "cpu") -> None:
+    def __init__(self, graph: Graph, device: str = "cpu", threads: int | None = None) -> None:
         if graph.number_format is None:
             raise ValueError("the dense engine runs integer graphs only")
-        self.graph = graph
+        self.graph, self.threads = graph, threads
         self.synapses = Synapses(graph, _device(device))
         self.fan_out = {p.name: graph.fan_out(p).reshape(-1) for p in graph.projections}
 
@@ -83,22 +84,26 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _share(work: Callable[[int], None], each: range, device: torch.device) -> None:
-    """Do ``work`` on each; on a CPU in as many threads as torch has, every one by itself.
+def _share(
+    work: Callable[[int], None], each: range, device: torch.device, threads: int | None
+) -> None:
+    """Do ``work`` on each; on a CPU in so many threads, or torch's, every one by itself.
 
     Were every operation of a block shared instead, threads would wait for each other at each.
     """
-    threads = torch.get_num_threads()
-    if min(threads, len(each)) == 1 or device.type != "cpu":
-        for first in each:
-            work(first)
-        return
+    before = torch.get_num_threads()
+    threads = threads or before
     try:
+        if min(threads, len(each)) == 1 or device.type != "cpu":
+            torch.set_num_threads(threads)
+            for first in each:
+                work(first)
+            return
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for _ in pool.map(work, each):
                 pass
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 @contextmanager
@@ -182,7 +187,7 @@ class _Run:
                 for start in range(0, plan.steps, steps):
                     block.advance(start, min(start + steps, plan.steps))
 
-        _share(advance, range(0, plan.samples, samples), self.device)
+        _share(advance, range(0, plan.samples, samples), self.device, self.engine.threads)
 
     def _empty(self, steps: int, shape: Shape, dtype: torch.dtype) -> Tensor:
         channels, height, width = as_map(shape)

@@ -79,8 +79,8 @@ class Simulator:
     engine : ``event`` (work where a spike arrives), ``dense`` (whole layers, in torch) or
         ``reference`` (the norm), which agree on every bit; ``auto``: event for integer graphs,
         reference for float graphs.
-    threads : of the event engine; default: as many as this process has cores. No result depends
-        on it.
+    threads : of the event and dense engines; default: as many as this process has cores, or torch
+        uses. No result depends on it.
 
     Attributes
     ----------
@@ -106,7 +106,7 @@ class Simulator:
         self._event: EventEngine | None = None
         self.run_plan: Callable[[Plan], Trace] = lambda batch: reference.run(graph, batch)
         if self.engine == "dense":
-            self.run_plan = _dense(graph)
+            self.run_plan = _dense(graph, threads)
         elif self.engine == "event":
             from snn_deploy.sim.event import EventEngine  # numba takes a moment to import
 
@@ -262,7 +262,7 @@ def _packed_bytes(shape: Shape) -> int:
     return 8 * height * width * -(-channels // 64)
 
 
-def _dense(graph: Graph) -> Callable[[Plan], Trace]:
+def _dense(graph: Graph, threads: int | None) -> Callable[[Plan], Trace]:
     try:
         from snn_deploy.sim.dense import DenseEngine
     except ModuleNotFoundError as error:
@@ -271,7 +271,7 @@ def _dense(graph: Graph) -> Callable[[Plan], Trace]:
             f"the dense engine needs {error.name}",
             fix="pip install 'snn-deploy[train]', or use engine `event`",
         ) from None
-    return DenseEngine(graph).run
+    return DenseEngine(graph, threads=threads).run
 
 
 def _cores() -> int:

@@ -391,7 +391,7 @@ def test_an_error_in_a_thread_is_raised() -> None:
     torch.set_num_threads(2)
     try:
         with pytest.raises(MemoryError):
-            dense._share(failing, range(4), CPU)
+            dense._share(failing, range(4), CPU, None)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

@@ -109,6 +109,24 @@ class Batch:
         """Timesteps of the whole run, of which this may be a piece."""
         return self.plan.steps if self.memory is None else self.memory.steps
 
+    @property
+    def nbytes(self) -> int:
+        """Size of all that is kept of spikes and membranes."""
+        arrays = [getattr(w, f.name) for w in self.written.values() for f in fields(w)]
+        return sum(a.nbytes for a in [*arrays, *self.words.values(), *self.values.values()])
+
+    def begin(self, plan: Plan) -> None:
+        """Make it as it was before it ran, but with these resets and windows; of a whole run."""
+        for name, clears in self.clears.items():
+            clears[...] = plan.resets[name]
+            clears[0] = True
+            self.windows[name][...] = plan.windows[name]
+        for events in self.events.values():
+            events[...] = 0
+        for leaves in self.written.values():
+            for counted in (leaves.sample_spikes, leaves.updates, leaves.spikes):
+                counted[...] = 0
+
     def remember(self) -> None:
         """Keep what is on its way for the next piece of the run."""
         if self.memory is not None and self.first:

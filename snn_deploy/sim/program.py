@@ -254,6 +254,11 @@ class Program:
         kind = UINT8 if table.weights.dtype == np.uint8 else INT16
         return (kind, *shared, capacity, *table.addresses, 0, 0)
 
+    def begin(self) -> None:
+        """Forget the spikes of the run before."""
+        for counts, _ in self._counts:
+            counts[:] = 0
+
     def run(self, workspace: Workspace | None = None, threads: int = 1) -> None:
         """Run all groups; with a workspace, in memory that earlier runs have used.
 

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from snn_deploy.packets import Recording
 from snn_deploy.sim import plain as plain_module
 from snn_deploy.sim import program as program_module
 from snn_deploy.sim import simulate_stream
 from snn_deploy.sim.event import PLAIN, EventEngine
 from snn_deploy.sim.plan import plan, with_sample_axis
 from snn_deploy.sim.tables import DelayedSynapses, SynapseTable
-from snn_deploy.synapses import Conv2d
+from snn_deploy.synapses import Conv2d, Dense
 from tests.helpers.brute_force import stages_of
 from tests.helpers.graphs import LOIHI2, MEDIUM, Case, integer_cases
 from tests.helpers.nets import fed_with_spikes, lif, one_layer, spike_input
@@ -93,6 +94,42 @@ def test_any_number_of_threads_agrees(
         engine = EventEngine(case.graph, threads)
         for _ in range(2):
             assert_same(engine.run(made), alone)
+
+
+@settings(max_examples=150, deadline=None)
+@given(case=integer_cases(), seed=st.integers(0, 2**32 - 1))
+def test_a_run_leaves_nothing_behind(case: Case, seed: int) -> None:
+    """One engine, many recordings of the same extents, results that are kept meanwhile."""
+    graph, first = case.graph, with_sample_axis(case.graph, case.recording)
+    rng = np.random.default_rng(seed)
+    second = replace(first, spikes={n: rng.permuted(s, axis=None) for n, s in first.spikes.items()})
+    plans = [
+        plan(
+            graph, recording, steps=case.steps, timing="zero_delay", trace=trace,
+            reset_interval=interval,
+        )
+        for recording, trace, interval in (
+            (first, False, None), (second, False, 2), (first, True, None), (first, False, None),
+            (second.head(1), False, None), (second, False, None),
+        )
+    ]  # fmt: skip
+    engine = EventEngine(graph)
+    found = [engine.run(made) for made in plans]
+    for trace, made in zip(found, plans, strict=True):
+        assert_same(trace, EventEngine(graph).run(made))
+
+
+def test_small_batches_are_made_once() -> None:
+    graph = one_layer(Dense(np.full((70, 5), 3)), spike_input(5), lif(threshold=4))
+    engine = EventEngine(graph)
+    spikes = np.ones((2, 3, 5), np.uint8)
+    made = plan(graph, Recording(spikes={"in": spikes}), steps=3, timing="zero_delay", trace=False)
+    engine.run(made)
+    ready = engine._local.ready
+    engine.run(made)
+    assert engine._local.ready is ready
+    engine.run(made.part(0, 1))
+    assert engine._local.ready is not ready
 
 
 @pytest.mark.parametrize("plain", ["", "1"])

@@ -124,7 +124,7 @@ class EventEngine:
             (g, any(p.source in g for name in g for p in self._incoming[name])) for g in graph.order
         ]
         self._rules: dict[tuple[str, int, int, int], NDArray[np.int32] | None] = {}
-        # whether all runs are one compiled pass over nothing but spikes
+        # whether runs may be one compiled pass over nothing but spikes
         self._vectors_only = (
             None not in self._largest_sums.values()
             and not any(graph.is_constant(p) for p in graph.projections)
@@ -215,7 +215,7 @@ class EventEngine:
     def _made(
         self, plan: Plan, memory: Memory | None, threads: int
     ) -> tuple[Batch, Program | None]:
-        """A batch that has been run, and the last part of it that ran in one compiled pass."""
+        """A batch that has been run, and the compiled pass if that is all it took."""
         graph = self.graph
         made = batch(plan, tuple(p.name for p in graph.projections), memory, threads)
         for spec in graph.inputs:
@@ -274,7 +274,10 @@ class EventEngine:
         sums[name] = sums[name] + total if name in sums else total
 
     def _run_groups(self, made: Batch) -> Program | None:
-        """Run all populations; as many as can be, one after another, in one compiled pass."""
+        """Run all populations; as many as can be, one after another, in one compiled pass.
+
+        Returns the pass, if it was the only one and had all of them.
+        """
         graph = self.graph
         program: Program | None = None
         space = self._workspace()
@@ -299,7 +302,9 @@ class EventEngine:
             run_plain(graph, group, made, tables, self.neurons, looped=looped)
         if program is not None:
             program.run(space, made.threads)
-        return program
+            if program.groups == len(self._groups):
+                return program
+        return None
 
     def _plain_table(self, projection: Projection) -> PlainTable:
         """Of a projection whose target needs the plain loops."""

@@ -254,6 +254,11 @@ class Program:
         kind = UINT8 if table.weights.dtype == np.uint8 else INT16
         return (kind, *shared, capacity, *table.addresses, 0, 0)
 
+    @property
+    def groups(self) -> int:
+        """Number of groups."""
+        return len(self._groups)
+
     def begin(self) -> None:
         """Forget the spikes of the run before."""
         for counts, _ in self._counts:

@@ -70,6 +70,12 @@ class State:
     shares: tuple[Memory, ...]
 
 
+def _own(counts: Array, shape: tuple[int, ...]) -> Array:
+    """[pixels, channels] as a copy of [*shape]."""
+    moved = channels_first(counts, shape)
+    return moved.copy() if np.may_share_memory(moved, counts) else moved
+
+
 class _Ready:
     """A small batch that has been run, to be run again with other spikes of the same extents.
 
@@ -418,9 +424,7 @@ class EventEngine:
             samples=plan.samples,
             timesteps=plan.steps,
             # copies: what a batch holds may be used again
-            spikes={
-                n: channels_first(leaves[n].spikes, p.shape).copy() for n, p in spiking.items()
-            },
+            spikes={n: _own(leaves[n].spikes, p.shape) for n, p in spiking.items()},
             sample_spikes={n: leaves[n].sample_spikes.copy() for n in spiking},
             inputs=inputs,
             events={n: events.copy() for n, events in made.events.items()},

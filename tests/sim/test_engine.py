@@ -19,7 +19,7 @@ from snn_deploy.sim.tables import DelayedSynapses, SynapseTable
 from snn_deploy.synapses import Conv2d, Dense
 from tests.helpers.brute_force import stages_of
 from tests.helpers.graphs import LOIHI2, MEDIUM, Case, integer_cases
-from tests.helpers.layers import net_cases
+from tests.helpers.layers import examples, net_cases
 from tests.helpers.nets import fed_with_spikes, lif, one_layer, spike_input
 from tests.property.test_engines import assert_same, both
 
@@ -97,7 +97,7 @@ def test_any_number_of_threads_agrees(
             assert_same(engine.run(made), alone)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.filter_too_much])
 @given(case=net_cases(), seed=st.integers(0, 2**32 - 1))
 def test_a_run_leaves_nothing_behind(case: Case, seed: int) -> None:
     """One engine, many recordings of the same extents, results that are kept meanwhile."""

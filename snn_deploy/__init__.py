@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from snn_deploy.artefacts import export, open_artefact
+    from snn_deploy.checking import check
     from snn_deploy.diffing import diff
     from snn_deploy.energy_model import energy
     from snn_deploy.errors import SnnDeployError
     from snn_deploy.exporters import ReadOptions
     from snn_deploy.freezing import freeze
     from snn_deploy.inspection import inspect
+    from snn_deploy.mapping.placing import place
     from snn_deploy.nn.checkpoint import load, save
     from snn_deploy.nn.trainer import train
     from snn_deploy.packet_files import open_recording
@@ -30,6 +32,7 @@ __all__ = [
     "Recording",
     "Simulator",
     "SnnDeployError",
+    "check",
     "diff",
     "energy",
     "export",
@@ -38,6 +41,7 @@ __all__ = [
     "load",
     "open_artefact",
     "open_recording",
+    "place",
     "quantize",
     "read_recording",
     "save",
@@ -51,6 +55,7 @@ _HOME = {
     "Recording": "packets",
     "Simulator": "sim",
     "SnnDeployError": "errors",
+    "check": "checking",
     "diff": "diffing",
     "energy": "energy_model",
     "export": "artefacts",
@@ -59,6 +64,7 @@ _HOME = {
     "load": "nn.checkpoint",
     "open_artefact": "artefacts",
     "open_recording": "packet_files",
+    "place": "mapping.placing",
     "quantize": "quantization",
     "read_recording": "packets",
     "save": "nn.checkpoint",

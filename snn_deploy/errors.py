@@ -48,8 +48,11 @@ CODES: dict[str, Code] = {
     "SD205": Code("module cannot be frozen", Exit.UNSUPPORTED),
     "SD206": Code("energy has no published figure", Exit.UNSUPPORTED),
     "SD207": Code("timing not possible", Exit.UNSUPPORTED),
+    "SD208": Code("does not fit on the chip", Exit.UNSUPPORTED),
+    "SD209": Code("limits of the chip are not known", Exit.UNSUPPORTED),
     # 3xx: gates
     "SD301": Code("accuracy gate failed", Exit.GATE),
+    "SD302": Code("energy gate failed", Exit.GATE),
     # 4xx: integrity
     "SD401": Code("file is corrupt", Exit.INTEGRITY),
     "SD402": Code("file is unsafe", Exit.INTEGRITY),

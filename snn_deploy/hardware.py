@@ -1,4 +1,4 @@
-"""Targets: a chip's number format and energy rows, read from ``hw_profiles/*.toml``.
+"""Targets: a chip's number format, energies and limits, read from ``hw_profiles/*.toml``.
 
 A target is data. Those of the package are found by name; a TOML file of one's own by its path.
 """
@@ -6,59 +6,53 @@ A target is data. Those of the package are found by name; a TOML file of one's o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
-from snn_deploy.checks import format_fault
+from snn_deploy import profile_tables as tables
 from snn_deploy.errors import SnnDeployError
 from snn_deploy.numerics import NumberFormat
-from snn_deploy.toml import tomllib
-
-# What a profile may price. A row that is missing is unset, never zero.
-OPERATIONS = (
-    "synaptic_operation",
-    "multiply_accumulate",
-    "neuron_update_active",
-    "neuron_update_inactive",
+from snn_deploy.profile_rows import (
+    EVIDENCE,
+    LIMITS,
+    OPERATIONS,
+    EnergyRow,
+    Figure,
+    Limit,
+    Static,
+    Structure,
 )
-EVIDENCE = ("measured", "simulated", "vendor", "derived")
-_UNITS = {"fJ": 1e-3, "pJ": 1.0, "nJ": 1e3, "uJ": 1e6}
+from snn_deploy.toml import tomllib
+from snn_deploy.toml_tables import only, table
 
+__all__ = [
+    "EVIDENCE",
+    "LIMITS",
+    "OPERATIONS",
+    "EnergyRow",
+    "Figure",
+    "Limit",
+    "Static",
+    "Structure",
+    "Target",
+    "available",
+    "parse",
+    "target",
+]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnergyRow:
-    """Energy of one operation, with where the figure comes from.
-
-    Attributes
-    ----------
-    value, unit : the figure as published.
-    source : publication and table.
-    evidence : ``measured``, ``simulated``, ``vendor`` or ``derived``.
-    scope : ``per_term``: this operation only; ``all_in``: everything the chip does is inside.
-    extremum : ``min``, ``typ`` or ``max`` where the source says so.
-    voltage : operating point where the source says so.
-    """
-
-    value: float
-    unit: str
-    source: str
-    evidence: str
-    scope: str
-    extremum: str | None = None
-    voltage: str | None = None
-
-    @property
-    def picojoules(self) -> float:
-        """The figure in pJ."""
-        return self.value * _UNITS[self.unit]
+_PROFILES = "snn_deploy.hw_profiles"
+_CHIP_TEXTS = ("id", "name", "vendor", "summary")
+_CHIP_LISTS = ("notes", "formats")
+_CHIP_NUMBERS = ("node_nm", "year")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A chip: what can be exported to it, and what its operations cost.
+    """A chip: what can be exported to it, what its operations cost and how much it holds.
 
+    What is missing in ``energy``, ``static``, ``limits`` or ``structure`` is unset: not known.
     ``formats`` are the exporters whose files an export holds if nothing else is asked for.
     """
 
@@ -70,6 +64,9 @@ class Target:
     energy: Mapping[str, EnergyRow]
     number_format: NumberFormat | None
     formats: tuple[str, ...] = ("nir",)
+    static: Static | None = None
+    limits: Mapping[str, Limit] = field(default_factory=dict)
+    structure: Structure | None = None
 
     def require_format(self) -> NumberFormat:
         """The number format.
@@ -92,9 +89,7 @@ class Target:
 
 def available() -> tuple[Target, ...]:
     """The targets and profiles that come with the package, by name."""
-    folder = resources.files("snn_deploy.hw_profiles")
-    files = sorted(f.name for f in folder.iterdir() if f.name.endswith(".toml"))
-    return tuple(parse(name, folder.joinpath(name).read_text("utf-8")) for name in files)
+    return tuple(target(name) for name in _names())
 
 
 def target(name: str) -> Target:
@@ -111,133 +106,84 @@ def target(name: str) -> Target:
         except OSError as error:
             raise SnnDeployError("SD101", "cannot read", where=name, why=error.strerror) from None
         except UnicodeDecodeError:
-            raise SnnDeployError("SD104", "not a text file", where=name) from None
-    known = {t.id: t for t in available()}
+            raise SnnDeployError(
+                "SD104", "not a text file", where=name, fix="save it as UTF-8"
+            ) from None
+    known = _names()
     if name not in known:
         raise SnnDeployError(
             "SD105",
             f"unknown target or profile {name!r}",
             fix=f"choose one of: {', '.join(known)}, or give the path of a .toml file",
         )
-    return known[name]
+    file = resources.files(_PROFILES).joinpath(f"{name}.toml")
+    return parse(file.name, file.read_text("utf-8"))
+
+
+def _names() -> list[str]:
+    """Names of the profiles of the package; a file is called after the chip's id."""
+    files = (file.name for file in resources.files(_PROFILES).iterdir())
+    return sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml"))
 
 
 def parse(where: str, text: str) -> Target:
-    """Read and validate one profile."""
+    """Read and validate one profile.
+
+    Parameters
+    ----------
+    where : name of the file, for errors.
+    text : its content.
+
+    Raises
+    ------
+    SnnDeployError
+        SD104, naming the file, the table and the key.
+    """
     try:
         data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a ValueError also for endless numbers
         raise SnnDeployError("SD104", "not valid TOML", where=where, why=str(error)) from None
-    _only(data, {"chip", "energy", "format"}, where)
-    chip = _table(data, "chip", where)
-    _only(
-        chip,
-        {"id", "name", "vendor", "node_nm", "year", "summary", "notes", "formats"},
-        f"{where} [chip]",
-    )
-    for key in ("id", "name", "vendor", "summary"):
-        if not isinstance(chip.get(key), str):
-            raise SnnDeployError("SD104", f"[chip] needs a text `{key}`", where=where)
-    notes = chip.get("notes", [])
-    if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
-        raise SnnDeployError("SD104", "[chip] notes must be a list of texts", where=where)
-    formats = chip.get("formats", ["nir"])
-    if not isinstance(formats, list) or not all(isinstance(name, str) for name in formats):
-        raise SnnDeployError("SD104", "[chip] formats must be a list of texts", where=where)
-    energy = _table(data, "energy", where) if "energy" in data else {}
-    _only(energy, set(OPERATIONS), f"{where} [energy]")
-    rows = {
-        key: _energy_row(_table(energy, key, where), f"{where} [energy.{key}]") for key in energy
-    }
-    if any(row.scope == "all_in" for row in rows.values()) and len(rows) > 1:
-        raise SnnDeployError(
-            "SD104",
-            "an all-in figure stands beside others",
-            where=f"{where} [energy]",
-            why="everything the chip does is inside an all-in figure: a second row counts twice",
-        )
-    number_format = (
-        _number_format(_table(data, "format", where), f"{where} [format]")
-        if "format" in data
-        else None
-    )
+    only(data, {"chip", "energy", "static", "limits", "structure", "format"}, where)
+    chip = _chip(table(data, "chip", where), where)
+    given = {name: table(data, name, where) for name in data}
+    energy = tables.energy_rows(given.get("energy", {}), where)
     return Target(
         id=chip["id"],
         name=chip["name"],
         vendor=chip["vendor"],
         summary=chip["summary"],
-        notes=tuple(notes),
-        energy=rows,
-        number_format=number_format,
-        formats=tuple(formats),
+        notes=tuple(chip.get("notes", [])),
+        energy=energy,
+        number_format=tables.number_format(given["format"], where) if "format" in given else None,
+        formats=tuple(chip.get("formats", ["nir"])),
+        static=tables.static(given["static"], energy, where) if "static" in given else None,
+        limits=tables.limits(given.get("limits", {}), where),
+        structure=tables.structure(given["structure"], where) if "structure" in given else None,
     )
 
 
-def _table(data: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
-    value = data.get(key)
-    if not isinstance(value, dict):
-        raise SnnDeployError("SD104", f"a table [{key}] is needed", where=where)
-    return value
-
-
-def _only(data: Mapping[str, Any], known: set[str], where: str) -> None:
-    unknown = sorted(data.keys() - known)
-    if unknown:
-        raise SnnDeployError(
-            "SD104",
-            f"unknown key {unknown[0]!r}",
-            where=where,
-            fix=f"known keys: {', '.join(sorted(known))}",
-        )
-
-
-def _typed(data: dict[str, Any], kind: type, where: str) -> dict[str, Any]:
-    """The entries of a table, checked against a dataclass: presence, type, allowed values."""
-    hints = get_type_hints(kind)
-    known = {f.name: f for f in fields(kind)}
-    _only(data, set(known), where)
-    for name, declared in known.items():
-        if name not in data:
-            if declared.default is MISSING:
-                raise SnnDeployError("SD104", f"`{name}` is missing", where=where)
-            continue
-        value, hint = data[name], hints[name]
-        if hint is float:
-            valid = isinstance(value, int | float) and not isinstance(value, bool)
-        elif hint in (int, str, bool):
-            valid = type(value) is hint
-        elif str in get_args(hint):  # str | None
-            valid = isinstance(value, str)
-        else:  # Literal
-            valid = value in get_args(hint)
-        if not valid:
-            allowed = [a for a in get_args(hint) if isinstance(a, str)]
-            wanted = " or ".join(allowed) if allowed else getattr(hint, "__name__", "text")
-            raise SnnDeployError("SD104", f"`{name}` = {value!r} must be {wanted}", where=where)
-    return data
-
-
-def _energy_row(data: dict[str, Any], where: str) -> EnergyRow:
-    row = EnergyRow(**_typed(data, EnergyRow, where))
-    if row.unit not in _UNITS:
-        raise SnnDeployError("SD104", f"unit {row.unit!r}", where=where, fix=", ".join(_UNITS))
-    if row.evidence not in EVIDENCE or row.scope not in ("per_term", "all_in"):
-        raise SnnDeployError(
-            "SD104",
-            f"evidence {row.evidence!r}, scope {row.scope!r}",
-            where=where,
-            fix=f"evidence: {', '.join(EVIDENCE)}; scope: per_term, all_in",
-        )
-    if not 0 < row.value < float("inf"):
-        raise SnnDeployError(
-            "SD104", "an energy must be above 0", where=where, fix="leave unset what is not known"
-        )
-    return row
-
-
-def _number_format(data: dict[str, Any], where: str) -> NumberFormat:
-    number_format = NumberFormat(**_typed(data, NumberFormat, where))
-    fault = format_fault(number_format)
-    if fault is not None:
-        raise SnnDeployError("SD104", fault, where=where)
-    return number_format
+def _chip(chip: dict[str, Any], where: str) -> dict[str, Any]:
+    only(chip, {*_CHIP_TEXTS, *_CHIP_LISTS, *_CHIP_NUMBERS}, f"{where} [chip]")
+    for key in _CHIP_TEXTS:
+        if not isinstance(chip.get(key), str):
+            raise SnnDeployError(
+                "SD104",
+                f"[chip] needs a text `{key}`",
+                where=where,
+                fix=f"texts that it needs: {', '.join(_CHIP_TEXTS)}",
+            )
+    for key in _CHIP_LISTS:
+        value = chip.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+            raise SnnDeployError(
+                "SD104",
+                f"[chip] {key} must be a list of texts",
+                where=where,
+                fix=f'{key} = ["a text", "another"]',
+            )
+    for key in _CHIP_NUMBERS:
+        if type(chip.get(key, 1)) is not int:
+            raise SnnDeployError(
+                "SD104", f"[chip] {key} must be an integer", where=where, fix="or leave it out"
+            )
+    return chip

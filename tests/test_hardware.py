@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from snn_deploy.hardware import OPERATIONS, available, parse, target
+from snn_deploy.hardware import available, parse, target
 from snn_deploy.numerics import NumberFormat
 from tests.helpers.refusals import refused
 
@@ -32,8 +32,6 @@ def test_shipped_profiles() -> None:
     assert {n for n, t in targets.items() if t.number_format} == {"generic", "loihi2"}
     for name, found in targets.items():
         assert target(name) == found
-        assert found.energy.keys() <= set(OPERATIONS)
-        assert all(row.picojoules > 0 and row.source for row in found.energy.values())
 
 
 def test_formats_differ_where_the_chips_do() -> None:
@@ -67,7 +65,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_unknown_and_unreadable(tmp_path: Path) -> None:
-    with refused("SD105", "unknown target .*loihi3.*(?s:.)*cmos45, generic"):
+    with refused("SD105", "unknown target .*loihi3.*(?s:.)*cmos45, .*generic, "):
         target("loihi3")
     with refused("SD101"):
         target(str(tmp_path / "none.toml"))

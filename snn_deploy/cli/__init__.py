@@ -17,6 +17,7 @@ from snn_deploy.errors import Exit, SnnDeployError
 # Verb: module and one-line help, so that `--help` imports no verb.
 _VERBS = {
     "train": "Train a network from a recipe.",
+    "check": "Hold a network against a chip's rules and limits; writes nothing.",
     "export": "Freeze, quantize and write a trained network for a target.",
     "inspect": "Show what is in an exported folder or a network file.",
     "sim": "Replay a recording through an exported network.",

@@ -28,7 +28,7 @@ threads_option = click.option(
     "--threads",
     type=click.IntRange(1),
     metavar="N",
-    help="Threads of the event engine; default: all cores. No result depends on it.",
+    help="Threads of the engines event and dense; default: all cores. No result depends on it.",
 )
 batch_option = click.option(
     "--batch",
@@ -121,6 +121,7 @@ _READING = (
         help="What a spike does to the membrane, where another's .nir file leaves it open.",
     ),
 )
+_WIDEST = 1000
 _SAID = ("input_bits", "input_shape", "input_kind", "input_range", "readout", "timesteps", "dt",
          "reset")  # fmt: skip
 
@@ -169,10 +170,18 @@ def print_json(value: Any) -> None:
 def show(*items: Any) -> None:
     """Tables and lines on stdout, as wide as they need to be."""
     from rich.console import Console
+    from rich.measure import Measurement
+    from rich.table import Table
 
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+    width = console.width
     with _reader_may_leave():
         for item in items:
+            console.width = width
+            if isinstance(item, Table) and all(column.no_wrap for column in item.columns):
+                # figures may not be cut off
+                wide = console.options.update(width=_WIDEST)
+                console.width = max(width, Measurement.get(console, wide, item).maximum)
             console.print(item, markup=not isinstance(item, str))
         sys.stdout.flush()
 

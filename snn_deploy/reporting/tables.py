@@ -8,10 +8,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from snn_deploy.counting import PopulationCount
-from snn_deploy.energy_model import EnergyReport
-from snn_deploy.hardware import Target
 from snn_deploy.inspection import Inspection, Span
-from snn_deploy.reporting import joules, percent, quantity
+from snn_deploy.reporting import percent, quantity
 
 
 def table(
@@ -45,96 +43,6 @@ def activity_table(populations: Sequence[PopulationCount], samples: int, timeste
         f"Activity per sample ({samples} samples, {timesteps} timesteps)",
         ("population", "neurons", "spikes", "rate", "active updates"),
         rows,
-    )
-
-
-def energy_table(report: EnergyReport) -> Table:
-    """Counts and energy of every population, per inference."""
-    rows = []
-    for layer in report.layers:
-        updates = (
-            layer.picojoules["neuron_update_active"],
-            layer.picojoules["neuron_update_inactive"],
-        )
-        known = [v for v in updates if v is not None]
-        rows.append(
-            (
-                layer.name,
-                f"{layer.neurons:,}",
-                percent(layer.rate),
-                quantity(layer.operations["synaptic_operation"]),
-                quantity(layer.operations["multiply_accumulate"]),
-                joules(layer.picojoules["synaptic_operation"])
-                if layer.operations["synaptic_operation"]
-                else "-",
-                joules(layer.picojoules["multiply_accumulate"])
-                if layer.operations["multiply_accumulate"]
-                else "-",
-                joules(sum(known) if known else None),
-            )
-        )
-    priced = f" at {report.proxy}'s figures (proxy)" if report.proxy else ""
-    return table(
-        f"Energy per inference on {report.profile}{priced}",
-        (
-            "population",
-            "neurons",
-            "rate",
-            "AC",
-            "MAC",
-            "AC energy",
-            "MAC energy",
-            "update energy",
-        ),
-        rows,
-    )
-
-
-def energy_lines(report: EnergyReport) -> list[str]:
-    """The totals in words, host and chip apart, and what must be said with them."""
-    kind = "estimate, " if report.proxy else ""
-    lines = [f"chip total   {joules(report.total_picojoules)} ({kind}priced operations only)"]
-    if report.host_operations:
-        by = f"at {report.host_profile}" if report.host_profile else "no --host-profile given"
-        lines.append(
-            f"host         {joules(report.host_picojoules)} for "
-            f"{quantity(report.host_operations)} MAC of the first layer ({by}; not in the total)"
-        )
-    lines.append(
-        f"ANN twin     {report.twin_operations:,} MAC, {joules(report.twin_picojoules)}"
-        + _ratio(report)
-    )
-    lines.append(f"counted by   {report.convention.switches()}")
-    if report.unpriced:
-        lines.append(f"not priced   {', '.join(n.replace('_', ' ') for n in report.unpriced)}")
-    lines += [f"source       {name.replace('_', ' ')}: {s}" for name, s in report.sources.items()]
-    lines += [f"note         {note}" for note in report.notes]
-    return lines
-
-
-def _ratio(report: EnergyReport) -> str:
-    if report.twin_picojoules is None or report.total_picojoules is None:
-        return ""
-    if report.host_operations:
-        return ""
-    return f"; the SNN takes {percent(report.total_picojoules / report.twin_picojoules)} of it"
-
-
-def target_table(targets: Sequence[Target]) -> Table:
-    """The targets and profiles, and what each is good for."""
-    return table(
-        "Targets and energy profiles",
-        ("name", "export", "energy", "what"),
-        [
-            (
-                t.id,
-                "yes" if t.number_format is not None else "-",
-                f"{len(t.energy)} figures" if t.energy else "unset",
-                t.summary,
-            )
-            for t in targets
-        ],
-        text_columns=4,
     )
 
 

@@ -156,7 +156,9 @@ CASES = {
     "verify build --model model.pt --input images.npz --max-accuracy-drop nan": "SD104",
     "verify": USAGE,
     # targets, and no verb at all
-    "targets spam": USAGE,
+    "targets spam": "SD105",
+    "targets none.toml": "SD101",
+    "targets loihi2 cut.toml --json": "SD101",
     "targets --spam": USAGE,
     "spam": USAGE,
     "--spam": USAGE,

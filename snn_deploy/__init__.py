@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from snn_deploy.diffing import diff
     from snn_deploy.energy_model import energy
     from snn_deploy.errors import SnnDeployError
+    from snn_deploy.events import record
     from snn_deploy.exporters import ReadOptions
     from snn_deploy.freezing import freeze
     from snn_deploy.inspection import inspect
@@ -44,6 +45,7 @@ __all__ = [
     "place",
     "quantize",
     "read_recording",
+    "record",
     "save",
     "simulate",
     "train",
@@ -67,6 +69,7 @@ _HOME = {
     "place": "mapping.placing",
     "quantize": "quantization",
     "read_recording": "packets",
+    "record": "events",
     "save": "nn.checkpoint",
     "simulate": "sim",
     "train": "nn.trainer",

@@ -27,7 +27,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("freezing",),
     ("nn",),
     ("sim",),
-    ("packet_files", "journal"),
+    ("packet_files", "journal", "events"),
     ("packets", "hardware", "hdf5"),
     ("hdf5_child", "packet_layout", "profile_tables"),
     ("checks", "biases"),

@@ -25,6 +25,8 @@ _VERBS = {
     "diff": "Say where two stages of one network part first, and why.",
     "verify": "Check an exported folder, and its parity with the trained network.",
     "targets": "List targets and energy profiles.",
+    "completion": "Print what makes bash, zsh or fish complete verbs and options.",
+    "record": "Bin files of events into a recording.",
 }
 
 

@@ -63,6 +63,9 @@ class _Shape(click.ParamType):  # type: ignore[type-arg, unused-ignore]
         return extents
 
 
+shape_type = _Shape()
+
+
 class _Range(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     """``LOW,HIGH``."""
 
@@ -88,7 +91,7 @@ _READING = (
     ),
     click.option(
         "--input-shape",
-        type=_Shape(),
+        type=shape_type,
         metavar="C,H,W",
         help="Input of a .net file that begins with a convolution and does not say.",
     ),

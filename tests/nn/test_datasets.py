@@ -19,6 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snn_deploy.errors import SnnDeployError
+from snn_deploy.events.binning import Binning
+from snn_deploy.events.nmnist import read_bin
+from snn_deploy.events.ragged import read_ragged
+from snn_deploy.events.streams import EventList, microseconds
 from snn_deploy.nn.datasets import (
     READERS,
     ArraySamples,
@@ -28,10 +32,8 @@ from snn_deploy.nn.datasets import (
     open_dataset,
     parse_data,
 )
-from snn_deploy.nn.datasets.events import Binning, EventList, EventSamples, microseconds
+from snn_deploy.nn.datasets.events import EventSamples
 from snn_deploy.nn.datasets.med import decode
-from snn_deploy.nn.datasets.nmnist import read_bin
-from snn_deploy.nn.datasets.ragged import read_ragged
 from tests.helpers.refusals import refused
 from tests.helpers.strangers import data
 
@@ -1081,10 +1083,10 @@ def test_lists_that_claim_more_than_the_bound_are_not_read(
     assert lists["spikes/times"].shape == (5_000_000,)
     assert lists["spikes/times.offsets"].tolist() == list(range(0, 5_005_000, 5_000))
     del lists
-    monkeypatch.setattr("snn_deploy.nn.datasets.ragged.MAX_BYTES", 1_000_000)
+    monkeypatch.setattr("snn_deploy.events.ragged.MAX_BYTES", 1_000_000)
     with refused("SD402", "spikes/times: lists of more than"):
         opened(name="shd", path=str(tmp_path))
-    monkeypatch.setattr("snn_deploy.nn.datasets.ragged.MAX_BYTES", 1000)
+    monkeypatch.setattr("snn_deploy.events.ragged.MAX_BYTES", 1000)
     with refused("SD402", "labels: more than"):
         opened(name="shd", path=str(tmp_path))
 

@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from snn_deploy.errors import SnnDeployError
-from snn_deploy.nn.datasets.event_lists import event_list, read_event_file, require_inside
-from snn_deploy.nn.datasets.events import Binning, Events, EventSamples, EventSource, binning
+from snn_deploy.events.binning import Binning
+from snn_deploy.events.lists import event_list, read_event_file, require_inside
+from snn_deploy.events.nmnist import SENSOR, read_bin
+from snn_deploy.events.streams import Events, EventSource
+from snn_deploy.nn.datasets.events import EventSamples, binning
 from snn_deploy.nn.datasets.options import DataOptions
 from snn_deploy.nn.datasets.samples import Dataset, Indices, Split
 from snn_deploy.nn.datasets.sources import (
@@ -19,19 +22,12 @@ from snn_deploy.nn.datasets.sources import (
     locate,
     missing,
     one_of,
-    read_bytes,
 )
 
 ORIGIN = (
     "download Train.zip and Test.zip from https://www.garrickorchard.com/datasets/n-mnist and "
     "unpack both into one folder"
 )
-SENSOR = (34, 34)
-RECORD = 5
-# A saccade triple takes 0.3 s, some 4000 events; a file of this size is something else.
-MAX_BYTES = 1 << 24
-# A y that is no row says that 2**13 microseconds are to be added to all times from here on.
-OVERFLOW, OVERFLOW_TIME = 240, 1 << 13
 
 
 def nmnist(options: DataOptions, timesteps: int) -> Dataset:
@@ -40,7 +36,7 @@ def nmnist(options: DataOptions, timesteps: int) -> Dataset:
     Reads the folders ``Train/<digit>/*.bin`` and ``Test/<digit>/*.bin``, in the order of their
     numbers, which is that of MNIST; a file is read whenever its sample is asked for. Or one
     ``train*.npz`` and one ``test*.npz`` with lists of events
-    (:func:`snn_deploy.nn.datasets.event_lists.event_list`).
+    (:func:`snn_deploy.events.lists.event_list`).
 
     Raises
     ------
@@ -97,7 +93,7 @@ def read_event_npz(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EventFiles:
-    """Samples that are a file each (see :class:`snn_deploy.nn.datasets.events.EventSource`)."""
+    """Samples that are a file each (see :class:`snn_deploy.events.streams.EventSource`)."""
 
     files: tuple[Path, ...]
 
@@ -130,23 +126,3 @@ def open_folder(folder: Path) -> tuple[EventFiles, Indices]:
     found.sort()
     files = tuple(path for _, _, path in found)
     return EventFiles(files), np.array([digit for _, digit, _ in found], np.int64)
-
-
-def read_bin(path: Path) -> tuple[Indices, Indices, Indices, Indices]:
-    """x, y, p (1 for ON) and t (microseconds) of a file of 40-bit events.
-
-    Each is x, y, and 24 bits big-endian: the polarity, and 23 bits of time.
-    """
-    content = read_bytes(path, length=MAX_BYTES + 1)
-    if len(content) > MAX_BYTES or len(content) % RECORD:
-        raise damaged(path, f"{len(content)} bytes or more are not records of {RECORD}")
-    x, y, high, middle, low = (
-        np.frombuffer(content, np.uint8).reshape(-1, RECORD).T.astype(np.int64)
-    )
-    overflow = y == OVERFLOW
-    t = ((high & 127) << 16 | middle << 8 | low) + OVERFLOW_TIME * np.cumsum(overflow)
-    real = ~overflow
-    x, y, p, t = x[real], y[real], high[real] >> 7, t[real]
-    if x.size and (x.max() >= SENSOR[1] or y.max() >= SENSOR[0]):
-        raise damaged(path, f"an event outside {SENSOR[0]}x{SENSOR[1]}")
-    return x, y, p, t

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from snn_deploy.errors import SnnDeployError
-from snn_deploy.nn.datasets.event_lists import event_list, read_event_file, require_inside
-from snn_deploy.nn.datasets.events import Binning, EventList, EventSamples, binning
+from snn_deploy.events.binning import Binning
+from snn_deploy.events.lists import event_list, read_event_file, require_inside
+from snn_deploy.events.streams import EventList
+from snn_deploy.nn.datasets.events import EventSamples, binning
 from snn_deploy.nn.datasets.nmnist import read_event_npz
 from snn_deploy.nn.datasets.options import DataOptions
 from snn_deploy.nn.datasets.samples import Array, Dataset, Indices, Split
@@ -29,7 +31,7 @@ def dvsgesture(options: DataOptions, timesteps: int) -> Dataset:
     """DVS128 Gesture (Amir et al. 2017): spikes of shape (2, 128, 128), OFF and ON; 11 classes.
 
     Reads one ``train*.npz`` and one ``test*.npz`` of events
-    (:func:`snn_deploy.nn.datasets.event_lists.event_list`). A single ``dvsgesture*.npz`` has no
+    (:func:`snn_deploy.events.lists.event_list`). A single ``dvsgesture*.npz`` has no
     split of its own, and none is made up: the recipe says with ``train`` and ``test`` how many
     recordings from its beginning are for training, and how many after them for the test.
 
@@ -88,7 +90,7 @@ def _cut(path: Path, options: DataOptions, how: Binning) -> tuple[Split, Split]:
 def events(options: DataOptions, timesteps: int) -> Dataset:
     """Anyone's lists of events: ``train`` and ``test``, each ``.npz``, ``.h5`` or ``.hdf5``.
 
-    Their arrays are described in :func:`snn_deploy.nn.datasets.event_lists.event_list`. The size
+    Their arrays are described in :func:`snn_deploy.events.lists.event_list`. The size
     of the sensor, [W], [H, W] or [polarities, H, W], is the option ``sensor``, or an array of this
     name in both files. Classes are counted from the labels.
 

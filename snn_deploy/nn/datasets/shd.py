@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from snn_deploy.nn.datasets.event_lists import event_list, require_inside
-from snn_deploy.nn.datasets.events import EventList, EventSamples, binning
+from snn_deploy.events.lists import require_inside
+from snn_deploy.events.ragged import read_ragged
+from snn_deploy.events.shd import SHD_FIELDS, shd_list
+from snn_deploy.events.streams import EventList
+from snn_deploy.nn.datasets.events import EventSamples, binning
 from snn_deploy.nn.datasets.options import DataOptions
-from snn_deploy.nn.datasets.ragged import read_ragged
 from snn_deploy.nn.datasets.samples import Dataset, Indices, Split
-from snn_deploy.nn.datasets.sources import damaged, first, labels_of, locate, missing
+from snn_deploy.nn.datasets.sources import first, labels_of, locate, missing
 
 ORIGIN = (
     "download shd_train.h5.gz and shd_test.h5.gz from https://zenkelab.org/datasets and unpack them"
@@ -60,23 +62,6 @@ def shd(options: DataOptions, timesteps: int) -> Dataset:
 
 def read_shd(path: Path) -> tuple[EventList, Indices]:
     """Events and labels of one of the two files."""
-    found = read_ragged(path, ("labels", "spikes/times", "spikes/units"))
-    for name in ("labels", "spikes/times.offsets", "spikes/units.offsets"):
-        if name not in found:
-            raise damaged(
-                path, f"it has no {name.replace('.offsets', ', one list for each sample')}"
-            )
-    offsets = found["spikes/times.offsets"]
-    if not np.array_equal(offsets, found["spikes/units.offsets"]):
-        raise damaged(path, "spikes/times and spikes/units are not of one length each")
-    held = {
-        "t": found["spikes/times"],
-        "x": found["spikes/units"],
-        "offsets": offsets,
-        "labels": found["labels"],
-    }
-    events, labels = event_list(path, held)
-    if events.t.dtype.kind != "f":
-        raise damaged(path, f"spikes/times of type {events.t.dtype}, not seconds")
+    events, labels = shd_list(path, read_ragged(path, SHD_FIELDS))
     require_inside(path, events, (CHANNELS,))
     return events, labels_of(path, labels, len(labels), CLASSES)

@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from snn_deploy.errors import SnnDeployError
+from snn_deploy.events.files import damaged as damaged
+from snn_deploy.events.files import labels_of as labels_of
+from snn_deploy.events.files import read_bytes as read_bytes
 from snn_deploy.nn.datasets.options import DataOptions
-from snn_deploy.nn.datasets.samples import Array, Indices, Split
+from snn_deploy.nn.datasets.samples import Array, Split
 from snn_deploy.packets import read_npz
 
 VARIABLE = "SNN_DEPLOY_DATA"
@@ -65,25 +68,6 @@ def missing(options: DataOptions, place: Path, what: str, origin: str) -> SnnDep
     )
 
 
-def damaged(path: Path, why: str) -> SnnDeployError:
-    """The error of a file that does not hold what it should."""
-    return SnnDeployError(
-        "SD401", "the data file is damaged", where=str(path), why=why, fix="copy it again"
-    )
-
-
-def read_bytes(path: Path, start: int = 0, length: int = -1) -> bytes:
-    """Content of a file that exists; SD101 if it may not be read."""
-    try:
-        with path.open("rb") as stream:
-            stream.seek(start)
-            return stream.read(length)
-    except OSError as error:
-        raise SnnDeployError(
-            "SD101", "cannot read", where=str(path), why=error.strerror, fix="check its permissions"
-        ) from None
-
-
 def arrays(path: Path, *names: str) -> dict[str, Array]:
     """Arrays of an ``.npz`` file, some of which must be there (see :func:`packets.read_npz`)."""
     found = read_npz(path)
@@ -91,27 +75,6 @@ def arrays(path: Path, *names: str) -> dict[str, Array]:
         if name not in found:
             raise damaged(path, f"it has no array {name!r}, only {sorted(found) or 'none'}")
     return found
-
-
-def labels_of(path: Path, values: Array, samples: int, classes: int | None = None) -> Indices:
-    """Labels as int64, one for each sample, within their range."""
-    if values.ndim != 1 or len(values) != samples or values.dtype.kind not in "iu":
-        raise damaged(
-            path,
-            f"labels of shape {values.shape} and type {values.dtype}: one integer is needed for "
-            f"each of {samples} samples",
-        )
-    labels = values.astype(np.int64)
-    if not samples:
-        raise damaged(path, "it has no samples")
-    most = MAX_CLASSES if classes is None else classes
-    if labels.min() < 0 or labels.max() >= most:
-        raise damaged(path, f"labels from {labels.min()} to {labels.max()}, not below {most}")
-    return labels
-
-
-# A label is an output neuron; more of them is a mistake.
-MAX_CLASSES = 1 << 16
 
 
 def first(split: Split, most: int | None, key: str, name: str) -> Split:

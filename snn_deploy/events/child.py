@@ -1,4 +1,4 @@
-"""Named datasets of HDF5 files, lists of differing lengths among them, read within bounds."""
+"""Readers that run in a process of their own: libraries that do not survive every damaged file."""
 
 from __future__ import annotations
 
@@ -12,27 +12,24 @@ from pathlib import Path
 import numpy as np
 
 from snn_deploy.errors import SnnDeployError
-from snn_deploy.hdf5 import MAX_BYTES, MAX_SECONDS
-from snn_deploy.nn.datasets.samples import Array
-
-# By path, not by import: it changes sys.path and is only ever run.
-CHILD = Path(__file__).with_name("ragged_child.py")
+from snn_deploy.events.files import Array
+from snn_deploy.hdf5 import MAX_SECONDS
 
 
-def read_ragged(path: Path, names: Sequence[str]) -> dict[str, Array]:
-    """The datasets of these names that a file has; a list of lists as NAME and NAME.offsets.
+def ask(child: Path, where: str, arguments: Sequence[str], kind: str) -> dict[str, Array]:
+    """The arrays that a reader writes to stdout: one line of JSON, then their bytes.
 
-    As :func:`snn_deploy.hdf5.read_hdf5`, which does not read lists of lists, the file is read in a
-    process of its own within bounds of size, memory and time. Nothing is unpickled: HDF5 stores
-    such lists as numbers.
+    Parameters
+    ----------
+    child : the reader, a script that bounds its own memory and processor time.
+    where, kind : the file, and what it should be, for messages.
 
     Raises
     ------
     SnnDeployError
-        SD101 (not there), SD401 (not HDF5, or damaged) or SD402 (unsafe).
+        What the reader says, or SD401 where it dies or does not end.
     """
-    where = str(path)
-    command = [sys.executable, "-I", str(CHILD), where, str(MAX_BYTES), str(MAX_SECONDS), *names]
+    command = [sys.executable, "-I", str(child), *arguments]
     single = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
@@ -44,10 +41,10 @@ def read_ragged(path: Path, names: Sequence[str]) -> dict[str, Array]:
             timeout=2 * MAX_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        raise _damaged(where, "reading it does not end") from None
+        raise _damaged(where, kind, "reading it does not end") from None
     start = done.stdout.find(b"\n") + 1  # the arrays behind it are not copied
     if done.returncode != 0 or not start:
-        raise _damaged(where, f"the HDF5 library ended with {done.returncode} on it")
+        raise _damaged(where, kind, f"its reader ended with {done.returncode} on it")
     answer = json.loads(done.stdout[:start])
     if "code" in answer:
         why = answer.get("why")
@@ -56,7 +53,7 @@ def read_ragged(path: Path, names: Sequence[str]) -> dict[str, Array]:
             _printable(answer["message"]),
             where=where,
             why=None if why is None else _printable(why),
-            fix="copy it again",
+            fix=answer.get("fix", "copy it again"),
         )
     found: dict[str, Array] = {}
     for entry in answer["found"]:
@@ -73,7 +70,7 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:300])
 
 
-def _damaged(where: str, why: str) -> SnnDeployError:
+def _damaged(where: str, kind: str, why: str) -> SnnDeployError:
     return SnnDeployError(
-        "SD401", "not a readable HDF5 file", where=where, why=why, fix="copy it again"
+        "SD401", f"not a readable {kind} file", where=where, why=why, fix="copy it again"
     )

@@ -17,8 +17,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-# Started by its path and apart from the user's modules; the package lies three folders up.
-sys.path.append(str(Path(__file__).resolve().parents[3]))
+# Started by its path and apart from the user's modules; the package lies two folders up.
+sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from snn_deploy.hdf5_child import (
     BASE_MEMORY,

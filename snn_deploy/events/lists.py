@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from snn_deploy.nn.datasets.events import MAX_TIME, EventList
-from snn_deploy.nn.datasets.ragged import read_ragged
-from snn_deploy.nn.datasets.samples import Array, Indices
-from snn_deploy.nn.datasets.sources import arrays, damaged, labels_of
+from snn_deploy.events.files import Array, Indices, damaged, labels_of
+from snn_deploy.events.ragged import read_ragged
+from snn_deploy.events.streams import MAX_TIME, EventList
+from snn_deploy.packets import read_npz
 
 FIELDS = ("t", "dt", "x", "y", "p", "offsets", "label", "labels", "sensor")
 
 
 def read_event_file(path: Path) -> dict[str, Array]:
     """The arrays of a file that have a meaning here, from ``.npz`` or HDF5."""
-    found = arrays(path) if path.suffix == ".npz" else read_ragged(path, FIELDS)
+    found = read_npz(path) if path.suffix == ".npz" else read_ragged(path, FIELDS)
     return {name: array for name, array in found.items() if name in FIELDS}
 
 
 def event_list(path: Path, found: Mapping[str, Array]) -> tuple[EventList, Indices]:
-    """Events and labels, where everything fits together.
+    """Events of labelled samples, where everything fits together.
 
     Parameters
     ----------
@@ -40,11 +41,28 @@ def event_list(path: Path, found: Mapping[str, Array]) -> tuple[EventList, Indic
     labels = found.get("labels", found.get("label"))
     if labels is None:
         raise damaged(path, "it has no array 'labels'")
-    for name in ("x", "offsets", "t" if "dt" not in found else "dt"):
-        if name not in found:
-            raise damaged(path, f"it has no array {name!r}")
+    _require(path, found, "x", "offsets")
     counts = labels_of(path, labels, labels.size)
-    offsets = _offsets(path, found["offsets"], len(counts))
+    return unlabelled_list(path, found, len(counts)), counts
+
+
+def unlabelled_list(
+    path: Path, found: Mapping[str, Array], samples: int | None = None
+) -> EventList:
+    """Events without labels: of one sample where there are no ``offsets``; see :func:`event_list`.
+
+    Parameters
+    ----------
+    samples : that there must be; None where the offsets alone say it.
+
+    Raises
+    ------
+    SnnDeployError
+        SD401.
+    """
+    _require(path, found, "x", "t" if "dt" not in found else "dt")
+    stored = found.get("offsets", np.array([0, found["x"].size]))
+    offsets = _offsets(path, stored, stored.size - 1 if samples is None else samples)
     relative = "dt" in found
     if relative and "t" in found:
         raise damaged(path, "it has both 't' and 'dt'")
@@ -68,7 +86,7 @@ def event_list(path: Path, found: Mapping[str, Array]) -> tuple[EventList, Indic
             )
         if relative and int(times.sum(dtype=np.float64)) >= MAX_TIME:
             raise damaged(path, "times that are too long to add up")
-    events = EventList(
+    return EventList(
         offsets=offsets,
         t=times,
         x=_coordinate(path, found["x"], "x"),
@@ -76,19 +94,41 @@ def event_list(path: Path, found: Mapping[str, Array]) -> tuple[EventList, Indic
         p=_polarity(path, found["p"]) if "p" in found else None,
         relative=relative,
     )
-    return events, counts
+
+
+def _require(path: Path, found: Mapping[str, Array], *names: str) -> None:
+    for name in names:
+        if name not in found:
+            raise damaged(path, f"it has no array {name!r}")
 
 
 def require_inside(path: Path, events: EventList, sensor: tuple[int, ...]) -> None:
-    """Refuse events outside the sensor, (W,) or (H, W): SD401."""
+    """Refuse events outside the sensor, (W,) or (H, W), naming the first: SD401."""
     if (len(sensor) == 2) != (events.y is not None):
         raise damaged(
             path,
             f"a sensor of {list(sensor)}, but events {'without' if events.y is None else 'with'} y",
         )
+    outside = first_outside(events, sensor)
+    if outside is not None:
+        sizes = "x".join(str(extent) for extent in sensor)
+        raise damaged(path, f"event {outside.event}: an event at {outside.what}; it is {sizes}")
+
+
+class Outside(NamedTuple):
+    """An event outside its sensor: its place in the list, and what is wrong with it."""
+
+    event: int
+    what: str
+
+
+def first_outside(events: EventList, sensor: tuple[int, ...]) -> Outside | None:
+    """The first event whose x, or else whose y, does not lie on the sensor, (W,) or (H, W)."""
     for name, values, extent in (("x", events.x, sensor[-1]), ("y", events.y, sensor[0])):
         if values is not None and values.size and int(values.max()) >= extent:
-            raise damaged(path, f"an event at {name} = {values.max()}, outside {extent}")
+            first = int(np.argmax(values >= extent))
+            return Outside(first, f"{name} = {values[first]}, outside {extent}")
+    return None
 
 
 def _offsets(path: Path, values: Array, samples: int) -> Indices:

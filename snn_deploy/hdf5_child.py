@@ -13,6 +13,7 @@ import os
 import resource
 import stat
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import h5py
@@ -130,9 +131,10 @@ def main(path: str, group: str, limit: int, seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (BASE_MEMORY, most))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    described: list[dict[str, Any]] = []
-    arrays: list[np.ndarray] = []
-    try:
+
+    def described() -> tuple[list[dict[str, Any]], list[np.ndarray]]:
+        entries: list[dict[str, Any]] = []
+        arrays: list[np.ndarray] = []
         size = require_file(path)
         with h5py.File(path, "r") as file:
             found, total = walk(file, group, size, limit)
@@ -142,27 +144,44 @@ def main(path: str, group: str, limit: int, seconds: int) -> None:
                 value = None if item is None else content(item, size)
                 if isinstance(value, np.ndarray):
                     arrays.append(np.ascontiguousarray(value))
-                    described.append(
-                        {"name": name, "dtype": value.dtype.str, "shape": list(value.shape)}
-                    )
+                    entries.append(entry_of(name, value))
                 elif isinstance(value, list):
                     shape = [] if item is None else list(item.shape)
-                    described.append({"name": name, "texts": value, "shape": shape})
+                    entries.append({"name": name, "texts": value, "shape": shape})
                 else:
-                    described.append({"name": name, "text": value})
-        answer: dict[str, Any] = {"found": described}
+                    entries.append({"name": name, "text": value})
+        return entries, arrays
+
+    reply(described, "HDF5")
+
+
+def entry_of(name: str, value: np.ndarray) -> dict[str, Any]:
+    """How an answer describes an array."""
+    return {"name": name, "dtype": value.dtype.str, "shape": list(value.shape)}
+
+
+def reply(read: Callable[[], tuple[list[dict[str, Any]], list[np.ndarray]]], kind: str) -> None:
+    """Read, and write what was found, or the reason why not: a line of JSON, then the arrays.
+
+    ``read`` gives the entries of the answer and the arrays that they describe, in that order; a
+    RefusedError of it names a code, a message and sometimes a mend.
+    """
+    arrays: list[np.ndarray] = []
+    try:
+        entries, arrays = read()
+        answer: dict[str, Any] = {"found": entries}
     except RefusedError as error:
-        code, message = error.args
-        answer = {"code": code, "message": message}
+        code, message, *fix = error.args
+        answer = {"code": code, "message": message} | ({"fix": fix[0]} if fix else {})
     except (FileNotFoundError, NotADirectoryError):
         answer = {"code": "SD101", "message": "no such file"}
     except (IsADirectoryError, PermissionError) as error:
         answer = {"code": "SD101", "message": "cannot read", "why": error.strerror}
-    except Exception as error:  # h5py raises many kinds on a broken file
+    except Exception as error:  # libraries raise many kinds on a broken file
         why = (str(error).splitlines() or [type(error).__name__])[0]
-        answer = {"code": "SD401", "message": "not a readable HDF5 file", "why": why}
+        answer = {"code": "SD401", "message": f"not a readable {kind} file", "why": why}
     sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
-    for array in arrays if "found" in answer else []:
+    for array in arrays:
         sys.stdout.buffer.write(array.data)
     sys.stdout.buffer.flush()
 

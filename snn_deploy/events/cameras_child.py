@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 # Started by its path and apart from the user's modules; the package lies two folders up.
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from snn_deploy.hdf5_child import BASE_MEMORY, COPIES, RefusedError, require_file
+from snn_deploy.hdf5_child import BASE_MEMORY, COPIES, RefusedError, entry_of, reply, require_file
 
 # An event as it comes: t uint64, x and y uint16, p one byte.
 EVENT_BYTES = 13
@@ -28,7 +27,9 @@ def read(path: str, kind: str, limit: int) -> dict[str, np.ndarray]:
     try:
         import faery
     except ImportError:
-        raise RefusedError("SD107", f"reading {kind} files needs the package faery") from None
+        message = f"reading {kind} files needs the package faery"
+        fix = "pip install -c constraints.txt 'snn-deploy[events]'"
+        raise RefusedError("SD107", message, fix) from None
     parts: list[np.ndarray] = []
     total = 0
     for part in faery.events_stream_from_file(path, file_type=kind):
@@ -49,32 +50,18 @@ def main(path: str, kind: str, limit: int, seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     memory = BASE_MEMORY + COPIES * limit
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    found: dict[str, np.ndarray] = {}
-    try:
+
+    def described() -> tuple[list[dict[str, Any]], list[np.ndarray]]:
         require_file(path)
-        found = read(path, kind, limit)
-        answer: dict[str, Any] = {
-            "found": [
-                {"name": name, "dtype": value.dtype.str, "shape": list(value.shape)}
-                for name, value in found.items()
-            ]
-        }
-    except RefusedError as error:
-        code, message = error.args
-        answer = {"code": code, "message": message}
-        if code == "SD107":
-            answer["fix"] = "pip install -c constraints.txt 'snn-deploy[events]'"
-    except (FileNotFoundError, NotADirectoryError):
-        answer = {"code": "SD101", "message": "no such file"}
-    except (IsADirectoryError, PermissionError) as error:
-        answer = {"code": "SD101", "message": "cannot read", "why": error.strerror}
-    except BaseException as error:  # a panic of the library is no Exception
-        why = (str(error).splitlines() or [type(error).__name__])[0]
-        answer = {"code": "SD401", "message": "not a readable event file", "why": why}
-    sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
-    for array in found.values():
-        sys.stdout.buffer.write(array.data)
-    sys.stdout.buffer.flush()
+        try:
+            found = read(path, kind, limit)
+        except Exception:
+            raise
+        except BaseException as error:  # a panic of the library is no Exception
+            raise RuntimeError(str(error) or type(error).__name__) from None
+        return [entry_of(n, a) for n, a in found.items()], list(found.values())
+
+    reply(described, "event")
 
 
 if __name__ == "__main__":

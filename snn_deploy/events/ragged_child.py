@@ -8,7 +8,6 @@ the other, and NAME.offsets [lists + 1]. What else is in the file is not touched
 
 from __future__ import annotations
 
-import json
 import resource
 import sys
 from pathlib import Path
@@ -26,7 +25,9 @@ from snn_deploy.hdf5_child import (
     MAX_EXPANSION,
     RefusedError,
     claimed,
+    entry_of,
     numbers,
+    reply,
     require_file,
 )
 
@@ -97,33 +98,16 @@ def main(path: str, limit: int, seconds: int, names: list[str]) -> None:
     """Read, and write what was found, or the reason why not."""
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    arrays: list[Any] = []
-    try:
+
+    def described() -> tuple[list[dict[str, Any]], list[np.ndarray]]:
         most = min(limit, MAX_EXPANSION * max(require_file(path), 1))
         memory = BASE_MEMORY + COPIES * most
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
         found = read(path, names, most)
         arrays = [np.ascontiguousarray(value) for value in found.values()]
-        answer: dict[str, Any] = {
-            "found": [
-                {"name": name, "dtype": value.dtype.str, "shape": list(value.shape)}
-                for name, value in zip(found, arrays, strict=True)
-            ]
-        }
-    except RefusedError as error:
-        code, message = error.args
-        answer = {"code": code, "message": message}
-    except (FileNotFoundError, NotADirectoryError):
-        answer = {"code": "SD101", "message": "no such file"}
-    except (IsADirectoryError, PermissionError) as error:
-        answer = {"code": "SD101", "message": "cannot read", "why": error.strerror}
-    except Exception as error:  # h5py raises many kinds on a broken file
-        why = (str(error).splitlines() or [type(error).__name__])[0]
-        answer = {"code": "SD401", "message": "not a readable HDF5 file", "why": why}
-    sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
-    for array in arrays if "found" in answer else []:
-        sys.stdout.buffer.write(array.data)
-    sys.stdout.buffer.flush()
+        return [entry_of(n, a) for n, a in zip(found, arrays, strict=True)], arrays
+
+    reply(described, "HDF5")
 
 
 if __name__ == "__main__":
